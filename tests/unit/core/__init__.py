@@ -1,0 +1,1 @@
+"""Tests of the training process's side and of the companion."""

@@ -1,0 +1,1 @@
+"""Where records go and come from. Knows no run object and never imports ``core``."""

@@ -1,0 +1,1 @@
+"""The folder that is the database: log format, writer, reader, blobs."""

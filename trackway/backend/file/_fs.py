@@ -1,0 +1,38 @@
+"""The only calls a log writer makes to the operating system, in one replaceable place."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+
+def _open_new(path: Path) -> int:
+    """A new file, appended to by every write and closed in programs started from here."""
+    flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_EXCL | getattr(os, "O_CLOEXEC", 0)
+    return os.open(path, flags | getattr(os, "O_BINARY", 0), 0o666)
+
+
+def _open_again(path: Path) -> int:
+    flags = os.O_RDWR | os.O_APPEND | getattr(os, "O_CLOEXEC", 0)
+    return os.open(path, flags | getattr(os, "O_BINARY", 0))
+
+
+@dataclass(slots=True)
+class FileSystem:
+    """File calls and clocks; a test replaces one of them to make the disk fail or crawl.
+
+    ``write`` must be one append: whole, short, or ``OSError``.
+    """
+
+    open_new: Callable[[Path], int] = _open_new
+    open_again: Callable[[Path], int] = _open_again
+    write: Callable[[int, bytes], int] = os.write
+    fstat: Callable[[int], os.stat_result] = os.fstat
+    fsync: Callable[[int], None] = os.fsync
+    truncate: Callable[[int, int], None] = os.ftruncate
+    close: Callable[[int], None] = os.close
+    make_folder: Callable[[Path], None] = lambda path: os.makedirs(path, exist_ok=True)
+    time: Callable[[], float] = time.time

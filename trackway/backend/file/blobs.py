@@ -1,0 +1,70 @@
+"""Content-addressed files: a blob is written beside its place, then renamed into it."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import re
+import secrets
+from pathlib import Path
+
+from trackway.errors import ArgumentError, NotFoundError
+
+_DIGEST = re.compile(r"[0-9a-f]{64}")
+
+
+class BlobStore:
+    """Bytes under the SHA-256 of their content, in ``<root>/blobs/sha256/ab/<digest>``.
+
+    Any number of processes may put the same or different blobs at once: a blob is complete
+    from the moment it has its name, and putting it again changes nothing.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self._folder = Path(root) / "blobs" / "sha256"
+
+    def path(self, digest: str) -> Path:
+        """Where the blob of this digest is, or would be."""
+        if not _DIGEST.fullmatch(digest):
+            raise ArgumentError(f"a blob is named by 64 hexadecimal digits, not {digest!r}")
+        return self._folder / digest[:2] / digest
+
+    def put(self, data: bytes) -> str:
+        """Store the bytes and return their digest.
+
+        On return a killed process loses nothing; a power cut may.
+
+        Raises:
+            OSError: The bytes could not be written; no partial blob is left under the digest.
+        """
+        digest = hashlib.sha256(data).hexdigest()
+        target = self.path(digest)
+        with contextlib.suppress(OSError):
+            # A power cut can leave a renamed but short file: only a whole one counts as there.
+            if target.stat().st_size == len(data):
+                return digest
+        target.parent.mkdir(parents=True, exist_ok=True)
+        beside = target.with_name(f".{digest}.{secrets.token_hex(4)}.beside")
+        try:
+            beside.write_bytes(data)
+            os.replace(beside, target)
+        except OSError:
+            with contextlib.suppress(OSError):
+                beside.unlink()
+            raise
+        return digest
+
+    def get(self, digest: str) -> bytes:
+        """The bytes of a blob, checked against their digest.
+
+        Raises:
+            NotFoundError: There is no such blob, or its bytes are not what was stored.
+        """
+        try:
+            data = self.path(digest).read_bytes()
+        except FileNotFoundError:
+            raise NotFoundError(f"blob {digest} is not in this folder") from None
+        if hashlib.sha256(data).hexdigest() != digest:
+            raise NotFoundError(f"blob {digest} is damaged: its content has another digest")
+        return data

@@ -1,0 +1,230 @@
+"""Reads one log from a byte offset on, while its writer may still be appending to it."""
+
+from __future__ import annotations
+
+import io
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+from trackway.backend.file.format import (
+    EVENT,
+    FRAME,
+    HEADER,
+    KEYSET,
+    MAX_PAYLOAD,
+    ROW,
+    ROW_HEAD,
+    Event,
+    Header,
+    Keyset,
+    decode_event,
+    decode_header,
+    decode_keyset,
+)
+from trackway.backend.file.scan import Damage, Offsets, Scan, scan
+from trackway.errors import FormatError
+
+__all__ = ["Batch", "Damage", "LogReader", "Rows"]
+
+STRETCH: Final = 8 * MAX_PAYLOAD
+"""Bytes read at once. Invariant: larger than the largest frame, or a scan could not advance."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """Rows of one keyset in file order.
+
+    Attributes:
+        keyset: The keyset's id in this log.
+        offsets: int64 [n], file offset of each row's frame: the order of arrival.
+        steps: int64 [n].
+        times: float64 [n], seconds since 1970.
+        values: float64 [n, keys], in the order of the keyset's names.
+    """
+
+    keyset: int
+    offsets: Offsets
+    steps: npt.NDArray[np.int64]
+    times: npt.NDArray[np.float64]
+    values: npt.NDArray[np.float64]
+
+
+@dataclass(slots=True)
+class Batch:
+    """What one ``read`` found, and what it could not use."""
+
+    rows: list[Rows] = field(default_factory=list)
+    events: list[tuple[int, Event]] = field(default_factory=list)
+    headers: list[Header] = field(default_factory=list)
+    damage: list[Damage] = field(default_factory=list)
+    frames: int = 0
+    unknown: int = 0
+    points: int = 0
+
+
+class LogReader:
+    """An incremental reader of one log.
+
+    Each ``read`` returns what has become whole since the last one. Rows may come before the
+    declaration of their keyset (the declaration was damaged and is repeated later): ask
+    ``keysets`` after reading. A file that shrank or was replaced is read again from its start;
+    ``restarts`` counts how often.
+
+    Attributes:
+        offset: Everything before this byte is judged.
+        keysets: Every keyset declared so far, by id.
+        header: The first header found, or None.
+        pending: Bytes after ``offset`` that form no whole frame yet.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.offset = 0
+        self.pending = 0
+        self.restarts = 0
+        self.header: Header | None = None
+        self.keysets: dict[int, Keyset] = {}
+        self._identity: int | None = None
+
+    def read(self) -> Batch:
+        """Everything whole since the last read.
+
+        Raises:
+            OSError: The file cannot be opened or read.
+        """
+        batch = Batch()
+        for part in self.stretches():
+            batch.rows += part.rows
+            batch.events += part.events
+            batch.headers += part.headers
+            batch.damage += part.damage
+            batch.frames += part.frames
+            batch.unknown += part.unknown
+            batch.points += part.points
+        return batch
+
+    def stretches(self) -> Iterator[Batch]:
+        """Like ``read``, a stretch of at most STRETCH bytes at a time: memory stays bounded."""
+        with self.path.open("rb", buffering=0) as file:
+            status = os.fstat(file.fileno())
+            if self._identity not in (None, status.st_ino) or status.st_size < self.offset:
+                self._restart()
+            self._identity = status.st_ino
+            while self.offset < status.st_size:
+                size = min(STRETCH, status.st_size - self.offset)
+                data = _read_at(file, self.offset, size)
+                if not data:
+                    break
+                found = scan(data)
+                self.pending = len(data) - found.end
+                yield self._decode(data, found)
+                self.offset += found.end
+                if found.end == 0 or len(data) < size:
+                    break
+
+    def _restart(self) -> None:
+        self.offset = self.pending = 0
+        self.header = None
+        self.keysets = {}
+        self.restarts += 1
+
+    def _decode(self, data: bytearray, found: Scan) -> Batch:
+        batch = Batch(frames=len(found.starts))
+        batch.damage = [Damage(self.offset + at, size) for at, size in found.damage]
+        if not len(found.starts):
+            return batch
+        view = np.frombuffer(data, np.uint8)
+        kinds = view[found.starts + FRAME.size]
+        rows = np.flatnonzero((kinds == ROW) & (found.lengths >= ROW_HEAD.size))
+        if len(rows):
+            self._decode_rows(view, found.starts[rows], found.lengths[rows], batch)
+        others = np.flatnonzero((kinds != ROW) | (found.lengths < ROW_HEAD.size))
+        for index in others.tolist():
+            start = int(found.starts[index])
+            payload = memoryview(data)[start + FRAME.size :][: int(found.lengths[index])]
+            self._decode_other(int(kinds[index]), self.offset + start, payload, batch)
+        return batch
+
+    def _decode_rows(
+        self, view: npt.NDArray[np.uint8], starts: Offsets, lengths: Offsets, batch: Batch
+    ) -> None:
+        """Group the rows by (keyset, length); each group is one strided copy, or one gather."""
+        heads = starts + FRAME.size + 1
+        ids = view[heads].astype(np.int64)
+        for byte in (1, 2, 3):
+            ids |= view[heads + byte].astype(np.int64) << (8 * byte)
+        kinds = ids << 32 | lengths
+        for kind in np.unique(kinds).tolist():
+            mine = starts if kind == kinds[0] and (kinds == kind).all() else starts[kinds == kind]
+            keyset, length = kind >> 32, kind & 0xFFFFFFFF
+            count = (length - ROW_HEAD.size) // 8
+            rows = _rows_at(view, mine, length, count)
+            batch.points += len(mine) * count
+            batch.rows.append(
+                Rows(
+                    keyset,
+                    mine + self.offset,
+                    rows["step"].astype(np.int64),
+                    rows["time"].astype(np.float64),
+                    rows["values"].astype(np.float64),
+                )
+            )
+
+    def _decode_other(self, kind: int, offset: int, payload: memoryview, batch: Batch) -> None:
+        try:
+            if kind == EVENT:
+                batch.events.append((offset, decode_event(payload)))
+            elif kind == KEYSET:
+                keyset = decode_keyset(payload)
+                self.keysets[keyset.id] = keyset
+            elif kind == HEADER:
+                header = decode_header(payload)
+                batch.headers.append(header)
+                self.header = self.header or header
+            else:
+                batch.unknown += 1
+        except FormatError:
+            # Its checksum holds, so it is what was written: a later version's, not damage.
+            batch.unknown += 1
+
+
+def _rows_at(
+    view: npt.NDArray[np.uint8], starts: Offsets, length: int, count: int
+) -> npt.NDArray[np.void]:
+    stride = length + FRAME.size
+    kind = np.dtype(
+        {
+            "names": ["step", "time", "values"],
+            "formats": ["<i8", "<f8", ("<f8", (count,))],
+            "offsets": [13, 21, FRAME.size + ROW_HEAD.size],
+            "itemsize": stride,
+        }
+    )
+    first = int(starts[0])
+    if int(starts[-1]) - first == (len(starts) - 1) * stride:
+        return np.frombuffer(view, kind, len(starts), first)
+    gathered = np.lib.stride_tricks.sliding_window_view(view, stride)[starts]
+    return np.frombuffer(gathered.tobytes(), kind)
+
+
+def _read_at(file: io.FileIO, offset: int, size: int) -> bytearray:
+    """Up to ``size`` bytes; fewer only where the file ends before."""
+    data = bytearray(size)
+    view = memoryview(data)
+    file.seek(offset)
+    got = 0
+    while got < size:
+        count = file.readinto(view[got:])
+        if not count:
+            break
+        got += count
+    if got < size:
+        view.release()
+        del data[got:]
+    return data

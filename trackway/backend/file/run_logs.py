@@ -1,0 +1,274 @@
+"""All logs of one run together: columns of a metric, and every event in order."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from trackway.backend.file.folder import logs
+from trackway.backend.file.format import METRIC, Event, Header
+from trackway.backend.file.reader import Damage, LogReader, Rows
+
+__all__ = ["Columns", "RunLogs", "Written"]
+
+
+@dataclass(slots=True)
+class Written:
+    """What one writer wrote, as far as it was read."""
+
+    reader: LogReader
+    rows: list[Rows] = field(default_factory=list)
+    events: list[tuple[int, Event]] = field(default_factory=list)
+    damage: list[Damage] = field(default_factory=list)
+    frames: int = 0
+    points: int = 0
+    unknown: int = 0
+
+    @property
+    def header(self) -> Header | None:
+        """Who wrote it; None where the header is damaged."""
+        return self.reader.header
+
+    @property
+    def attempt(self) -> int:
+        """The attempt it belongs to."""
+        return self.header.attempt if self.header else 1
+
+    def clear(self) -> None:
+        """Forget what was read: the file is read again from its start."""
+        self.rows, self.events, self.damage = [], [], []
+        self.frames = self.points = self.unknown = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Columns:
+    """Every arrival of one metric, in order of arrival.
+
+    Attributes:
+        steps: int64 [n] (object where a step needs more than 64 bits).
+        times: float64 [n], seconds since 1970.
+        values: float64, int64 or bool [n]; object where a value is no such number.
+        attempts: int64 [n].
+    """
+
+    steps: npt.NDArray[Any]
+    times: npt.NDArray[np.float64]
+    values: npt.NDArray[Any]
+    attempts: npt.NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.steps)
+
+    def take(self, index: npt.NDArray[Any]) -> Columns:
+        """The points that a mask or an index selects."""
+        return Columns(
+            self.steps[index], self.times[index], self.values[index], self.attempts[index]
+        )
+
+
+@dataclass(slots=True)
+class _Part:
+    """The points of one metric from one writer; ``type`` is f, i, b or o (objects)."""
+
+    writer: int
+    attempt: int
+    type: str
+    offsets: npt.NDArray[np.int64]
+    steps: npt.NDArray[Any]
+    times: npt.NDArray[np.float64]
+    values: npt.NDArray[Any]
+
+
+class RunLogs:
+    """The logs in a run's folder; ``refresh`` reads on where the last one stopped.
+
+    Args:
+        folder: The run's folder.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._written: dict[Path, Written] = {}
+
+    @property
+    def writers(self) -> list[Written]:
+        """One entry a log, by the time its writer began."""
+        return sorted(
+            self._written.values(),
+            key=lambda w: (w.header.created if w.header else 0.0, w.reader.path),
+        )
+
+    def refresh(self) -> bool:
+        """Read what is new in every log; returns whether there was anything."""
+        changed = False
+        present = logs(self.folder)
+        for gone in set(self._written) - set(present):
+            del self._written[gone]
+            changed = True
+        for path in present:
+            written = self._written.setdefault(path, Written(LogReader(path)))
+            changed |= self._read_on(written)
+        return changed
+
+    def _read_on(self, written: Written) -> bool:
+        restarts = written.reader.restarts
+        try:
+            batch = written.reader.read()
+        except FileNotFoundError:
+            del self._written[written.reader.path]
+            return True
+        if written.reader.restarts != restarts:
+            written.clear()
+        written.rows += batch.rows
+        written.events += batch.events
+        written.damage += batch.damage
+        written.frames += batch.frames
+        written.points += batch.points
+        written.unknown += batch.unknown
+        return batch.frames > 0
+
+    def events(self, types: Iterable[str] | None = None) -> list[tuple[Written, Event]]:
+        """The events of these types (or all) with their writers, by time, then place in the log."""
+        wanted = None if types is None else frozenset(types)
+        found = [
+            (event.time, number, offset, written, event)
+            for number, written in enumerate(self.writers)
+            for offset, event in written.events
+            if wanted is None or event.type in wanted
+        ]
+        found.sort(key=lambda entry: entry[:3])
+        return [(written, event) for _, _, _, written, event in found]
+
+    def keys(self, space: str = METRIC) -> list[str]:
+        """The names of all metrics, sorted."""
+        names: set[str] = set()
+        for written in self._written.values():
+            for keyset in written.reader.keysets.values():
+                if keyset.space == space:
+                    names.update(keyset.names)
+            if space == METRIC:
+                for _, event in written.events:
+                    if event.type == "value":
+                        names.update(event.fields.get("data") or ())
+        return sorted(names)
+
+    def columns(self, key: str, space: str = METRIC) -> Columns:
+        """Every arrival of one metric; empty where there is none of this name.
+
+        Order of arrival: by attempt; then by time between writers, and by place in the log within
+        one writer (its clock may have been set back).
+        """
+        parts = [
+            part
+            for number, written in enumerate(self.writers)
+            for part in _parts_of(number, written, key, space)
+        ]
+        return _joined(parts)
+
+    @property
+    def points(self) -> int:
+        """How many points were read."""
+        return sum(written.points for written in self._written.values())
+
+
+def _parts_of(number: int, written: Written, key: str, space: str) -> list[_Part]:
+    parts = []
+    for rows in written.rows:
+        keyset = written.reader.keysets.get(rows.keyset)
+        if keyset is None or keyset.space != space or key not in keyset.names:
+            continue
+        column = keyset.names.index(key)
+        if column >= rows.values.shape[1]:
+            continue
+        parts.append(
+            _Part(
+                number,
+                written.attempt,
+                keyset.types[column],
+                rows.offsets,
+                rows.steps,
+                rows.times,
+                rows.values[:, column],
+            )
+        )
+    if space == METRIC:
+        part = _part_of_events(number, written, key)
+        parts += [] if part is None else [part]
+    return parts
+
+
+def _part_of_events(number: int, written: Written, key: str) -> _Part | None:
+    """Values that were stored as events: large integers, text, lists."""
+    found = [
+        (offset, event.fields.get("step"), event.time, event.fields["data"][key])
+        for offset, event in written.events
+        if event.type == "value" and key in (event.fields.get("data") or ())
+    ]
+    if not found:
+        return None
+    values = np.empty(len(found), object)
+    steps = np.empty(len(found), object)
+    for index, (_, step, _, value) in enumerate(found):
+        values[index], steps[index] = value, step
+    with_64_bits = all(type(s) is int and -(1 << 63) <= s < 1 << 63 for s in steps)
+    return _Part(
+        number,
+        written.attempt,
+        "o",
+        np.array([offset for offset, _, _, _ in found], np.int64),
+        steps.astype(np.int64) if with_64_bits else steps,
+        np.array([time for _, _, time, _ in found], np.float64),
+        values,
+    )
+
+
+_KINDS: dict[str, type] = {"i": np.int64, "b": np.bool_}
+
+
+def _joined(parts: list[_Part]) -> Columns:
+    if not parts:
+        none = np.empty(0, np.int64)
+        return Columns(none, np.empty(0), np.empty(0), none)
+    types = {part.type for part in parts}
+    values = [_as_objects(p) if "o" in types and p.type != "o" else p.values for p in parts]
+    joined = np.concatenate(values)
+    if len(types) == 1:
+        joined = joined.astype(_KINDS.get(types.pop(), joined.dtype.type), copy=False)
+    columns = Columns(
+        np.concatenate([part.steps for part in parts]),
+        np.concatenate([part.times for part in parts]),
+        joined,
+        np.concatenate([np.full(len(p.steps), p.attempt, np.int64) for p in parts]),
+    )
+    if len(parts) == 1:
+        return columns
+    writers = np.concatenate([np.full(len(p.steps), p.writer, np.int64) for p in parts])
+    offsets = np.concatenate([part.offsets for part in parts])
+    return columns.take(_arrival(columns, writers, offsets))
+
+
+def _as_objects(part: _Part) -> npt.NDArray[Any]:
+    plain: npt.NDArray[Any] = part.values.astype(_KINDS.get(part.type, np.float64))
+    values = np.empty(len(plain), object)
+    values[:] = plain.tolist()
+    return values
+
+
+def _arrival(
+    columns: Columns, writers: npt.NDArray[np.int64], offsets: npt.NDArray[np.int64]
+) -> npt.NDArray[np.int64]:
+    if (writers == writers[0]).all() and (columns.attempts == columns.attempts[0]).all():
+        return np.argsort(offsets, kind="stable")
+    # Within a writer the time counts as what it was at most so far, so that a clock that was set
+    # back cannot put a later record before an earlier one.
+    times = columns.times.copy()
+    for writer in np.unique(writers).tolist():
+        mine = np.flatnonzero(writers == writer)
+        mine = mine[np.argsort(offsets[mine], kind="stable")]
+        times[mine] = np.fmax.accumulate(times[mine])
+    return np.lexsort((offsets, writers, times, columns.attempts))

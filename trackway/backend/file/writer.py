@@ -1,0 +1,686 @@
+"""Appends records to one log: one ``write`` a record, and what happens when that goes wrong.
+
+The common path is in ``Plan`` and ``LogWriter.write``: encode, append, return. No lock, no
+thread, no queue. ``write`` is an attribute so that trouble costs the common path nothing: when
+the disk refuses, vanishes or crawls, it is exchanged for ``_keep``, which stores the record in
+a bounded buffer; a daemon thread that lives only as long as the trouble does puts the file in
+order and writes the buffer out, and the next record then goes straight to the file again.
+
+Invariants:
+    * Bytes once written whole are never truncated or rewritten by this process.
+    * A record is written whole or completed later: after a short write the rest of that same
+      record is the next thing appended (or, if another record got in between, the record is
+      appended again and its first half is damage that a reader passes over).
+    * A keyset is declared in the same write as the first row that uses it, and once more after
+      it, so that no single damaged byte can take the names away from other rows.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import secrets
+import socket
+import struct
+import threading
+import time as clock
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Final
+from zlib import crc32
+
+import msgspec
+
+from trackway.backend.file._fs import FileSystem
+from trackway.backend.file.format import (
+    FRAME,
+    KEYSET,
+    MAX_NAMES,
+    MAX_NAMES_BYTES,
+    METRIC,
+    ROW,
+    ROW_HEAD,
+    Header,
+    Keyset,
+    encode_event,
+    encode_header,
+    encode_keyset,
+)
+from trackway.backend.file.process import process_started
+from trackway.errors import FormatError
+from trackway.types import __version__
+
+__all__ = ["LogWriter", "Loss", "Plan"]
+
+BUFFER_LIMIT: Final = 16 << 20
+"""Bytes kept in memory while the disk takes none."""
+
+FLUSH_WAIT_S: Final = 1.0
+RETRY_S: Final = 1.0
+"""Seconds between two attempts to write the buffer, and so what coalescing may cost a SIGKILL."""
+
+SLOW_WRITE_S: Final = 0.0005
+SLOW_DEBT_S: Final = 0.25
+SLOW_SHARE: Final = 0.01
+"""A write past SLOW_WRITE_S adds its time to a debt that is forgiven at SLOW_SHARE of the wall
+time; above SLOW_DEBT_S the disk counts as slow and records are coalesced."""
+
+RECOVERED_WRITES: Final = 5
+
+FLUSH_BYTES: Final = 1 << 20
+
+UNSTORABLE: Final = (
+    FormatError,
+    TypeError,
+    ValueError,
+    OverflowError,
+    RecursionError,
+    msgspec.MsgspecError,
+)
+"""What encoding an event raises when its fields are not MessagePack-able."""
+
+CHECK_S: Final = 1.0
+REDECLARE_BYTES: Final = 1 << 20
+
+
+class Plan:
+    """How rows of one keyset are encoded: ``head + crc + pack(ROW, id, step, time, *values)``."""
+
+    __slots__ = ("head", "id", "integers", "names", "pack", "size", "types")
+
+    def __init__(self, keyset: Keyset) -> None:
+        count = len(keyset.names)
+        layout = struct.Struct(f"<BIqd{count}d")
+        self.id = keyset.id
+        self.names = keyset.names
+        self.types = keyset.types
+        self.integers = tuple(
+            name for name, type in zip(keyset.names, keyset.types, strict=True) if type == "i"
+        )
+        self.pack = layout.pack
+        self.head = layout.size.to_bytes(4, "little")
+        self.size = FRAME.size + layout.size
+
+    def frame(self, step: int, time: float, values: Sequence[float]) -> bytes:
+        """The row's frame; struct.error where a value is no number or the step no i64."""
+        payload = self.pack(ROW, self.id, step, time, *values)
+        return self.head + crc32(payload).to_bytes(4, "little") + payload
+
+
+class Loss:
+    """What could not be stored, and why."""
+
+    __slots__ = ("points", "reasons", "records")
+
+    def __init__(self) -> None:
+        self.records = 0
+        self.points = 0
+        self.reasons: dict[str, int] = {}
+
+    def add(self, points: int, reason: str) -> None:
+        """Count one lost record of so many points."""
+        self.records += 1
+        self.points += points
+        self.reasons[reason] = self.reasons.get(reason, 0) + 1
+
+
+class LogWriter:
+    """One log file, appended to by this process alone.
+
+    ``row`` and ``event`` return at once and raise nothing the disk does: on return a record
+    survives the death of the process, unless ``trouble`` says that records are being kept in
+    memory. Any thread may call them. ``close`` makes the last attempt and fills ``loss``.
+
+    Args:
+        path: The file, which must not exist.
+        header: Who writes; see ``create``.
+        tell: Called with a kind (disk, slow, well, …) and one sentence when the disk starts to
+            fail or crawl, and when it is well again.
+        files: The operating system, replaceable in tests.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        header: Header,
+        *,
+        tell: Callable[[str, str], None] = lambda kind, sentence: None,
+        files: FileSystem | None = None,
+    ) -> None:
+        self.path = path
+        self.header = header
+        self.loss = Loss()
+        self.trouble: str | None = None
+        self.fd = -1
+        self.plans: dict[object, Plan] = {}
+        self.next_check = 0.0
+        self._tell = tell
+        self._files = files or FileSystem()
+        self._lock = threading.RLock()  # keysets, and the way into trouble; never the way of a row
+        self._keysets: dict[tuple[tuple[str, ...], str, str], Keyset] = {}
+        self._next_keyset = 0
+        self._declared_at = 0
+        self._debt = 0.0
+        self._debt_time = 0.0
+        self._keeping = False
+        self._slow = False
+        self._well = False
+        self._why = ""
+        # What waits for the disk. Producers append on the right, one flusher takes from the left.
+        self._kept: deque[bytes] = deque()
+        self._kept_bytes = 0
+        self._halves: deque[_Half] = deque()
+        self._flush_lock = threading.Lock()
+        self._flusher: threading.Thread | None = None
+        self._wake = threading.Event()
+        self._closed = False
+        self.write: Callable[[int, bytes], int] = self._files.write
+        try:
+            self._open()
+        except OSError as error:
+            with self._lock:
+                self._enter(f"cannot open the log ({_reason(error)})", slow=False)
+
+    @classmethod
+    def create(
+        cls,
+        root: Path,
+        *,
+        project: str,
+        run: str,
+        role: str = "train",
+        attempt: int = 1,
+        extra: Mapping[str, object] | None = None,
+        tell: Callable[[str, str], None] = lambda kind, sentence: None,
+        files: FileSystem | None = None,
+    ) -> LogWriter:
+        """A new log of a run, named after host, process, time and chance."""
+        created = clock.time()
+        host = socket.gethostname() or "localhost"
+        safe = "".join(c if c.isalnum() or c == "-" else "-" for c in host)[:40]
+        writer = f"{safe}.{os.getpid()}.{int(created * 1000)}.{secrets.token_hex(4)}"
+        header = Header(
+            run=run,
+            project=project,
+            writer=writer,
+            generation=secrets.token_hex(16),
+            role=role,
+            attempt=attempt,
+            host=host,
+            pid=os.getpid(),
+            process_started=process_started(os.getpid()),
+            created=created,
+            software=f"trackway {__version__}",
+            extra=extra or {},
+        )
+        return cls(root / project / run / f"{writer}.log", header, tell=tell, files=files)
+
+    @classmethod
+    def reopen(
+        cls, path: Path, *, end: int, header: Header, files: FileSystem | None = None
+    ) -> LogWriter:
+        """Go on in a log whose writer is gone, after its last whole frame at ``end``.
+
+        What lies behind ``end`` is a record that was never acknowledged; it is cut off. The log
+        continues under a new generation.
+        """
+        files = files or FileSystem()
+        descriptor = files.open_again(path)
+        files.truncate(descriptor, end)
+        taken = {path: descriptor}
+
+        def open_again(again: Path) -> int:
+            return taken.pop(again) if again in taken else _fresh(again)
+
+        _fresh = files.open_new
+        fresh = replace(header, generation=secrets.token_hex(16), created=clock.time())
+        return cls(path, fresh, files=replace(files, open_new=open_again))
+
+    def _open(self) -> None:
+        """Open the file and begin it with the header."""
+        self._files.make_folder(self.path.parent)
+        self.fd = self._files.open_new(self.path)
+        self.next_check = self._files.time() + CHECK_S
+        head = encode_header(self.header)
+        if self._keeping:
+            # The flusher opens a file that could not be opened before: the header comes first.
+            self._kept.appendleft(head)
+            self._kept_bytes += len(head)
+        else:
+            self.write_frame(head)
+
+    # -- records ---------------------------------------------------------------------------
+
+    def row(
+        self,
+        values: Mapping[str, float],
+        step: int,
+        *,
+        space: str = METRIC,
+        time: float | None = None,
+        types: str | None = None,
+    ) -> bool:
+        """Append one row, or several where there are too many names for one.
+
+        Args:
+            values: Name to number; every number must convert to a float exactly or be one.
+            step: Any i64.
+            space: ``metric``, or ``system`` for samples of the machine.
+            time: Seconds since 1970; now by default.
+            types: One letter a name (f, i, b); all f by default.
+
+        Returns:
+            Whether the record is in the file; if not, it waits for the disk or was counted.
+        """
+        now = self._files.time() if time is None else time
+        names = tuple(values)
+        letters = types or "f" * len(names)
+        numbers = tuple(values.values())
+        stored = True
+        for start, stop in split_names(names):
+            plan = self.plan(names[start:stop], letters[start:stop], space)
+            stored &= self.write_frame(plan.frame(step, now, numbers[start:stop]))
+        return stored
+
+    def event(self, type: str, fields: Mapping[str, object], time: float | None = None) -> bool:
+        """Append one event; returns whether it is in the file.
+
+        Fields must be MessagePack-able; an event that is not, or that needs more than 4 MiB,
+        is counted as lost.
+        """
+        now = self._files.time() if time is None else time
+        try:
+            data = encode_event(type, now, fields)
+        except UNSTORABLE as error:
+            self.loss.add(0, f"{type} event: {_reason(error)}")
+            return False
+        return self.write_frame(data)
+
+    def plan(self, names: tuple[str, ...], types: str, space: str = METRIC) -> Plan:
+        """The plan of a keyset, declared in the log by the time it is returned."""
+        key = (names, types, space)
+        with self._lock:
+            known = self._keysets.get(key)
+            if known is None:
+                known = Keyset(self._next_keyset, names, types, space)
+                self._next_keyset += 1
+                self._keysets[key] = known
+                # Twice, so that a damaged byte in one declaration costs no row its names.
+                self.write_frame(encode_keyset(known) * 2)
+            return Plan(known)
+
+    def write_frame(self, data: bytes) -> bool:
+        """Append whole frames; returns whether they are in the file."""
+        started = self._files.time()
+        try:
+            count = self.write(self.fd, data)
+        except OSError as error:
+            self.failed(data, 0, error)
+            return False
+        if count != len(data):
+            self.failed(data, count, None)
+            return False
+        now = self._files.time()
+        if now - started > SLOW_WRITE_S:
+            self.slow(now, now - started)
+        if now > self.next_check:
+            self.check(now)
+        return not self._keeping
+
+    def flush(self, *, durable: bool = False) -> bool:
+        """Write what waits in memory now; with ``durable``, also survive a power cut.
+
+        Returns:
+            Whether everything is in the file (and on the device, if asked).
+        """
+        done = self._flush(FLUSH_WAIT_S) if self._keeping else True
+        if durable and done:
+            try:
+                self._files.fsync(self.fd)
+            except OSError as error:
+                self._say("fsync", f"the disk did not confirm the log ({_reason(error)}).")
+                return False
+        return done
+
+    def close(self, timeout_s: float = 1.0) -> None:
+        """Write what waits, as long as ``timeout_s`` allows, and count the rest as lost."""
+        if self._closed:
+            return
+        deadline = clock.monotonic() + timeout_s
+        while self._keeping and not self._flush(timeout_s) and clock.monotonic() < deadline:
+            clock.sleep(min(0.05, timeout_s))
+        self._closed = True
+        self._wake.set()
+        with self._lock:
+            for half in self._halves:
+                self._kept.extend(half.whole)
+            self._halves.clear()
+            while self._kept:
+                self.loss.add(_points_of(self._kept.popleft()), self._why)
+            if self.fd >= 0:
+                descriptor, self.fd = self.fd, -1
+                try:
+                    self._files.close(descriptor)
+                except OSError as error:
+                    self._say("close", f"the log did not close cleanly ({_reason(error)}).")
+
+    def abandon(self) -> None:
+        """In a forked child: let go of the parent's file without writing what the parent holds."""
+        self._closed = True
+        self._kept.clear()
+        self.write = _nowhere
+        if self.fd >= 0:
+            descriptor, self.fd = self.fd, -1
+            self._files.close(descriptor)
+
+    # -- trouble ---------------------------------------------------------------------------
+
+    def failed(self, data: bytes, count: int, error: OSError | None) -> None:
+        """The file took only the first ``count`` bytes of ``data``: keep the rest, begin to mend.
+
+        Raises nothing. Called by whoever called ``write``.
+        """
+        with self._lock:
+            if self._closed:
+                self.loss.add(_points_of(data), "the run was already finished")
+                return
+            if count:
+                self._halves.append(_Half.cut([data], count, self._size()))
+            else:
+                self._kept.append(data)
+                self._kept_bytes += len(data)
+            why = _reason(error) if error else "the disk took only a part of a record"
+            self._enter(why, slow=False)
+
+    def slow(self, now: float, duration_s: float) -> None:
+        """One write took ``duration_s``: past a debt, begin to coalesce."""
+        forgiven = max(0.0, now - self._debt_time) * SLOW_SHARE
+        self._debt = max(0.0, self._debt - forgiven) + duration_s
+        self._debt_time = now
+        if self._debt > SLOW_DEBT_S and not self._keeping and not self._closed:
+            self._debt = 0.0
+            with self._lock:
+                self._enter(f"writes take {duration_s * 1000:.1f} ms", slow=True)
+
+    def check(self, now: float) -> None:
+        """Once a second: is the file still in its folder, and are the names still near?"""
+        self.next_check = now + CHECK_S
+        if self._keeping or self._closed:
+            return
+        try:
+            status = self._files.fstat(self.fd)
+        except OSError as error:
+            with self._lock:
+                self._enter(_reason(error), slow=False)
+            return
+        if status.st_nlink == 0:
+            with self._lock:
+                self._enter("the folder of the run was removed", slow=False)
+        elif status.st_size - self._declared_at > REDECLARE_BYTES:
+            self._declared_at = status.st_size
+            self.write_frame(b"".join(map(encode_keyset, list(self._keysets.values()))))
+
+    def _enter(self, why: str, *, slow: bool) -> None:
+        """From now on records are kept in memory and a thread writes them. Lock held."""
+        self._why = why
+        self._slow = slow
+        if self._keeping:
+            return
+        self._well = False
+        self._keeping = True
+        self.write = self._keep
+        kept = BUFFER_LIMIT >> 20
+        self._say(
+            "slow" if slow else "disk",
+            f"{why}; records of this run are now written once a second, and a kill could cost "
+            "the last second."
+            if slow
+            else f"{why}; your program goes on, up to {kept} MiB of records of this run are kept "
+            "in memory and written as soon as that works again.",
+        )
+        if self._flusher is None or not self._flusher.is_alive():
+            self._flusher = threading.Thread(
+                target=self._write_behind, name="trackway-disk", daemon=True
+            )
+            try:
+                self._flusher.start()
+            except RuntimeError:
+                self._flusher = None  # the interpreter is going down: close() writes the rest
+
+    def _keep(self, descriptor: int, data: bytes) -> int:
+        """In place of ``write`` while there is trouble; always takes the whole record."""
+        if self._well and not self._kept:
+            # Only a producer goes back, and only over an empty buffer: its own records keep
+            # their order.
+            self.write = self._files.write
+            self._keeping = False
+            self.trouble = None
+            self._say(
+                "well",
+                "the log is written normally again; nothing was lost in between."
+                if not self.loss.records
+                else "the log is written normally again.",
+            )
+            return self._files.write(self.fd, data)
+        if self._kept_bytes + len(data) > BUFFER_LIMIT or self._closed:
+            self.loss.add(_points_of(data), self._why)
+            if data[FRAME.size] == KEYSET:
+                self._keysets.clear()
+            self.plans.clear()
+            return len(data)
+        self._kept_bytes += len(data)
+        self._kept.append(data)
+        if not self._keeping:  # another thread went back between the test and the append
+            self._write_strays()
+        return len(data)
+
+    def _write_strays(self) -> None:
+        while self._kept:
+            try:
+                stray = self._kept.popleft()
+            except IndexError:
+                return
+            self._kept_bytes -= len(stray)
+            self.write_frame(stray)
+
+    def _write_behind(self) -> None:
+        """The thread of a writer in trouble: try once a second until a producer went back."""
+        quick = 0
+        while self._keeping and not self._wake.wait(RETRY_S):
+            started = clock.perf_counter()
+            done = self._flush(RETRY_S)
+            quick = quick + 1 if clock.perf_counter() - started < SLOW_WRITE_S else 0
+            self._well = done and (not self._slow or quick >= RECOVERED_WRITES)
+
+    def _flush(self, wait_s: float) -> bool:
+        """Put the file in order and append what was kept; False where it still does not work.
+
+        Waits at most ``wait_s`` for another thread that is at it: its write may hang.
+        """
+        if not self._flush_lock.acquire(timeout=max(0.0, wait_s)):
+            return False
+        try:
+            self._mend()
+            while self._kept:
+                self._append_some()
+        except OSError as error:
+            self._why = _reason(error)
+            return False
+        finally:
+            self._flush_lock.release()
+        return not self._halves
+
+    def _append_some(self) -> None:
+        """Append up to a MiB of kept records; on failure they are kept as before."""
+        taken: list[bytes] = []
+        size = 0
+        while self._kept and size < FLUSH_BYTES:
+            taken.append(self._kept.popleft())
+            size += len(taken[-1])
+        try:
+            count = self._files.write(self.fd, b"".join(taken))
+        except OSError:
+            self._kept.extendleft(reversed(taken))
+            raise
+        self._kept_bytes -= size
+        if count < size:
+            self._halves.append(_Half.cut(taken, count, self._size()))
+            raise OSError(errno.ENOSPC, "the disk took only a part of a record")
+
+    def _mend(self) -> None:
+        """Open the file if it never was, bring it back if it was removed, complete its tail."""
+        if self.fd < 0:
+            self._open()
+        elif self._gone():
+            self._bring_back()
+        while self._halves:
+            half = self._halves[0]
+            if half.is_tail_of(self.fd, self._size()):
+                half.advance(self._files.write(self.fd, half.rest))
+                if half.rest:
+                    raise OSError(errno.ENOSPC, "the disk took only a part of a record")
+            else:
+                # Another record got behind the half one. Its two parts would both be damage,
+                # so it is written again whole.
+                self._kept.extendleft(reversed(half.whole))
+                self._kept_bytes += sum(map(len, half.whole))
+            self._halves.popleft()
+
+    def _size(self) -> int:
+        try:
+            return self._files.fstat(self.fd).st_size
+        except OSError:
+            return -1
+
+    def _gone(self) -> bool:
+        try:
+            return self._files.fstat(self.fd).st_nlink == 0
+        except OSError:
+            return True
+
+    def _bring_back(self) -> None:
+        """The file was removed but is still open: write its bytes into a new one in its place.
+
+        The descriptor keeps its number, so that no thread can meet a number that now belongs
+        to some other file of the program.
+        """
+        self._files.make_folder(self.path.parent)
+        fresh = self._files.open_new(self.path)
+        try:
+            if not _copy(self.fd, fresh, self._files.write):
+                again = [encode_header(self.header), *map(encode_keyset, self._keysets.values())]
+                self._files.write(fresh, b"".join(again))
+            os.dup2(fresh, self.fd, inheritable=False)
+        except OSError:
+            self.path.unlink(missing_ok=True)
+            raise
+        finally:
+            self._files.close(fresh)
+
+    def _say(self, kind: str, sentence: str) -> None:
+        self.trouble = None if kind == "well" else sentence
+        self._tell(kind, sentence)
+
+
+class _Half:
+    """A record, or several written at once, of which the file has only the first part.
+
+    Attributes:
+        rest: The bytes still missing.
+        whole: The records that are not whole in the file, from the cut one on.
+        part: How many bytes of ``whole`` the file ends with.
+        end: The size of the file when it was cut.
+    """
+
+    def __init__(self, rest: bytes, whole: list[bytes], part: int, end: int) -> None:
+        self.rest = rest
+        self.whole = whole
+        self.part = part
+        self.end = end
+
+    @classmethod
+    def cut(cls, records: list[bytes], count: int, end: int) -> _Half:
+        """The half of a write of several records that took ``count`` bytes."""
+        frames = [single for record in records for single in _frames_of(record)]
+        rest = b"".join(frames)[count:]
+        while len(frames[0]) <= count:
+            count -= len(frames.pop(0))
+        return cls(rest, frames, count, end)
+
+    def is_tail_of(self, descriptor: int, size: int) -> bool:
+        """Whether the file still ends with exactly this part."""
+        if size != self.end or not hasattr(os, "pread"):
+            return False
+        part = b"".join(self.whole)[: self.part]
+        return os.pread(descriptor, self.part, size - self.part) == part
+
+    def advance(self, count: int) -> None:
+        """``count`` more bytes are in the file."""
+        self.rest = self.rest[count:]
+        self.part += count
+        self.end += count
+
+
+def _frames_of(data: bytes) -> list[bytes]:
+    """The single frames of what was written as one."""
+    frames = []
+    at = 0
+    while at < len(data):
+        stop = at + FRAME.size + FRAME.unpack_from(data, at)[0]
+        frames.append(data[at:stop])
+        at = stop
+    return frames
+
+
+def _points_of(data: bytes) -> int:
+    """How many points the rows in this record hold."""
+    return sum(
+        (len(single) - FRAME.size - ROW_HEAD.size) // 8
+        for single in _frames_of(data)
+        if single[FRAME.size] == ROW
+    )
+
+
+def split_names(names: Sequence[str]) -> list[tuple[int, int]]:
+    """Where to cut a row so that each part's declaration fits into a frame."""
+    if len(names) <= MAX_NAMES and sum(map(len, names)) * 4 <= MAX_NAMES_BYTES:
+        return [(0, len(names))]
+    parts = []
+    start = size = 0
+    for index, name in enumerate(names):
+        size += 4 * len(name) + 5
+        if index > start and (index - start >= MAX_NAMES or size > MAX_NAMES_BYTES):
+            parts.append((start, index))
+            start, size = index, 4 * len(name) + 5
+    return [*parts, (start, len(names))]
+
+
+def _copy(source: int, target: int, write: Callable[[int, bytes], int]) -> bool:
+    """Copy a removed file that is still open; False where it can no longer be read at all."""
+    offset = 0
+    while True:
+        try:
+            data = os.pread(source, FLUSH_BYTES, offset)
+        except OSError:
+            if offset == 0:
+                return False
+            raise
+        if not data:
+            return True
+        count = write(target, data)
+        if count == 0:
+            raise OSError(errno.ENOSPC, "the disk took nothing")
+        offset += count
+
+
+def _nowhere(descriptor: int, data: bytes) -> int:
+    return len(data)
+
+
+def _reason(error: BaseException) -> str:
+    """An error as the end of a sentence."""
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    return f"{type(error).__name__}: {error}"[:200]

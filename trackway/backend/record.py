@@ -1,0 +1,226 @@
+"""A run as its events tell it: what it is called, how it was configured, how it ended."""
+
+from __future__ import annotations
+
+import socket
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+from typing import Any, Final
+
+from trackway.backend.file.format import Event
+from trackway.backend.file.process import is_alive
+from trackway.backend.file.run_logs import RunLogs, Written
+
+__all__ = ["Attempt", "Definition", "RunRecord", "tell_record"]
+
+SILENT_S: Final = 120.0
+"""A run on another machine that wrote nothing for this long, and whose companion is silent too,
+is lost. Four times the slowest heartbeat."""
+
+
+@dataclass(slots=True)
+class Attempt:
+    """One attempt of a run.
+
+    Attributes:
+        number: 1 and upwards.
+        state: ``running``, ``finished``, ``failed``, ``interrupted`` (Ctrl-C), ``killed`` (ended
+            without a word) or ``lost`` (its machine fell silent).
+        started: Seconds since 1970.
+        ended: Seconds since 1970 of the end, or of the last sign of life; None while running.
+        exit_code: What the program gave back, where that is known.
+        signal: The signal that ended it, where that is known.
+        exception: type, message and traceback, where one ended it.
+    """
+
+    number: int
+    state: str = "running"
+    started: float = 0.0
+    ended: float | None = None
+    exit_code: int | None = None
+    signal: int | None = None
+    exception: Mapping[str, str] | None = None
+    host: str = ""
+    pid: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Definition:
+    """What ``define_metric`` said of one name or pattern."""
+
+    name: str
+    step_metric: str | None = None
+    summary: tuple[str, ...] = ()
+    goal: str | None = None
+    hidden: bool = False
+
+
+@dataclass(slots=True)
+class RunRecord:
+    """Everything about a run but its points."""
+
+    name: str | None = None
+    tags: tuple[str, ...] = ()
+    notes: str | None = None
+    group: str | None = None
+    job_type: str | None = None
+    config: dict[str, Any] = field(default_factory=dict)
+    config_history: list[tuple[float, str, Any]] = field(default_factory=list)
+    summary: dict[str, Any] = field(default_factory=dict)
+    definitions: list[Definition] = field(default_factory=list)
+    attempts: list[Attempt] = field(default_factory=list)
+    captures: dict[str, dict[str, Any]] = field(default_factory=dict)
+    masked: list[dict[str, Any]] = field(default_factory=list)
+    troubles: list[dict[str, Any]] = field(default_factory=list)
+    lost_points: int = 0
+    skipped: int = 0
+    refused: dict[str, int] = field(default_factory=dict)
+
+    def definition(self, key: str) -> Definition | None:
+        """The last definition that fits a metric; one without a pattern wins over any with."""
+        fitting = [d for d in self.definitions if fnmatchcase(key, d.name)]
+        exact = [d for d in fitting if d.name == key]
+        chosen = exact or fitting
+        return chosen[-1] if chosen else None
+
+
+def tell_record(logs: RunLogs, now: float | None = None) -> RunRecord:
+    """Put a run's events together, in the order of their times; the last word counts.
+
+    Args:
+        logs: The run's logs, as far as they are read.
+        now: The time to judge silence by; the present by default.
+    """
+    record = RunRecord()
+    ends: dict[int, list[Event]] = {}
+    for written, event in logs.events():
+        if event.type in ("end", "death"):
+            ends.setdefault(written.attempt, []).append(event)
+        else:
+            _apply(record, event)
+    by_attempt: dict[int, list[Written]] = {}
+    for written in logs.writers:
+        if written.header is None or written.header.role != "editor":
+            by_attempt.setdefault(written.attempt, []).append(written)
+    for number, writers in sorted(by_attempt.items()):
+        record.attempts.append(
+            _attempt(number, writers, ends.get(number, []), time.time() if now is None else now)
+        )
+    for event in (event for events in ends.values() for event in events):
+        record.lost_points += int(event.fields.get("lost_points") or 0)
+        record.skipped += int(event.fields.get("skipped") or 0)
+        for name, count in (event.fields.get("refused") or {}).items():
+            record.refused[name] = record.refused.get(name, 0) + count
+    return record
+
+
+def _apply(record: RunRecord, event: Event) -> None:
+    fields = event.fields
+    if event.type == "run":
+        for name, value in (fields.get("set") or {}).items():
+            if name == "tags":
+                record.tags = tuple(value or ())
+            elif name in ("name", "notes", "group", "job_type"):
+                setattr(record, name, value)
+    elif event.type == "config":
+        _assign(record.config, fields)
+        for path, value in fields.get("set") or ():
+            record.config_history.append((event.time, ".".join(path), value))
+        for path in fields.get("del") or ():
+            record.config_history.append((event.time, ".".join(path), None))
+    elif event.type == "summary":
+        _assign(record.summary, fields)
+    elif event.type == "define":
+        record.definitions.append(
+            Definition(
+                str(fields.get("name")),
+                fields.get("step_metric"),
+                tuple(fields.get("summary") or ()),
+                fields.get("goal"),
+                bool(fields.get("hidden")),
+            )
+        )
+    elif event.type in ("git", "environment", "packages"):
+        record.captures[event.type] = dict(fields)
+    elif event.type == "masked":
+        record.masked += fields.get("items") or []
+    elif event.type == "trouble":
+        record.troubles.append(dict(fields))
+
+
+def _assign(tree: dict[str, Any], fields: Mapping[str, Any]) -> None:
+    for path, value in fields.get("set") or ():
+        _inner(tree, path[:-1])[path[-1]] = value
+    for path in fields.get("del") or ():
+        _inner(tree, path[:-1]).pop(path[-1], None)
+
+
+def _inner(tree: dict[str, Any], path: list[str]) -> dict[str, Any]:
+    for name in path:
+        inner = tree.get(name)
+        if not isinstance(inner, dict):
+            inner = tree[name] = {}
+        tree = inner
+    return tree
+
+
+def _attempt(number: int, writers: list[Written], ends: list[Event], now: float) -> Attempt:
+    main = next((w for w in writers if w.header and w.header.role == "train"), writers[0])
+    attempt = Attempt(number)
+    headers = [w.header for w in writers if w.header]
+    if headers:
+        attempt.started = min(header.created for header in headers)
+    if main.header:
+        attempt.host, attempt.pid = main.header.host, main.header.pid
+    told = [event for event in ends if event.type == "end"]
+    seen = [event for event in ends if event.type == "death"]
+    if told:
+        end = told[-1]
+        attempt.state = str(end.fields.get("state"))
+        attempt.exit_code = end.fields.get("exit_code")
+        attempt.exception = end.fields.get("exception")
+        attempt.ended = end.time
+    if seen:
+        _see_death(attempt, seen[-1], told=bool(told))
+    if not ends:
+        _judge_silence(attempt, writers, now)
+    return attempt
+
+
+def _see_death(attempt: Attempt, death: Event, *, told: bool) -> None:
+    """What the companion saw from outside completes what the run said of itself."""
+    code, signal = death.fields.get("exit_code"), death.fields.get("signal")
+    attempt.signal = signal
+    if not told:
+        attempt.ended = death.time
+        attempt.exit_code = code
+        attempt.state = "killed"
+        if code is not None and not signal:
+            attempt.state = "failed" if code else "finished"
+    elif code is not None and attempt.exit_code in (None, 0):
+        # raise SystemExit(n), or a crash after the run had said goodbye.
+        attempt.exit_code = code
+        if code and attempt.state == "finished":
+            attempt.state = "failed"
+
+
+def _judge_silence(attempt: Attempt, writers: list[Written], now: float) -> None:
+    """No end was recorded: somebody is still at it, or nobody is."""
+    here = socket.gethostname()
+    heard = 0.0
+    for written in writers:
+        try:
+            heard = max(heard, written.reader.path.stat().st_mtime)
+        except OSError:
+            continue
+    alive = [
+        is_alive(w.header.pid, w.header.process_started)
+        for w in writers
+        if w.header and w.header.host == here and w.header.role != "companion"
+    ]
+    if any(alive) or (not alive and now - heard < SILENT_S):
+        return
+    attempt.state = "killed" if alive else "lost"
+    attempt.ended = heard

@@ -1,0 +1,739 @@
+"""One filter for everything that is stored: what is secret becomes ``[masked]``.
+
+Three questions are asked of a text, from the surest to the least sure:
+
+1. Does it have the *shape* of a known credential (``ghp_…``, a PEM private key, ``user:pass@``)?
+2. Does it stand after a *name* that always holds a secret (``password``, ``client_secret``)?
+3. Does it stand after a key-like name (``token``, ``key``) and *look random*?
+
+Names are read as words (``hubToken``, ``HF_TOKEN`` and ``hub-token`` are the same two), so that
+``tokenizer``, ``max_tokens`` and ``monkey`` are no secrets. Source code is treated with more care
+than console text: only literals and comments are masked there, never an expression, so a masked
+program is still the same program.
+
+Every pattern is bounded or cannot overlap itself: the time is linear in the length of the text.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from enum import IntEnum
+from functools import cache
+from typing import Final, NamedTuple
+
+from trackway.errors import ArgumentError
+
+__all__ = ["MASK", "Masked", "Redactor"]
+
+MASK: Final = "[masked]"
+
+_KEY_LINES: Final = 400  # a private key that never ends is masked for this many lines at most
+_MAX_PLACES: Final = 2000
+_MAX_NAMES: Final = 4096
+_MAX_DEPTH: Final = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Masked:
+    """What was masked at one place: how often and by which rule, never the value."""
+
+    where: str
+    rule: str
+    count: int
+
+
+class _Shape(NamedTuple):
+    rule: str
+    needles: tuple[str, ...]  # lower case; each match holds one of them
+    pattern: str  # group "s" is the secret
+    if_random: bool = False  # the form alone is not proof enough
+
+
+class _Kind(IntEnum):
+    """How much a name says about its value."""
+
+    NONE = 0
+    WEAK = 1
+    STRONG = 2
+    ALWAYS = 3
+    CUSTOM = 4
+
+
+class _Source(IntEnum):
+    """What a line is part of, and so which of its values are not literal."""
+
+    TEXT = 0
+    SHELL = 1  # ``$name`` and ``$(…)`` are no secrets
+    CODE = 2  # only literals and comments may be masked
+
+
+# Invariant: the character before a match is never one that the match could begin with, so a long
+# run of such characters is entered once and not once per character.
+_SHAPES: Final = (
+    _Shape("aws-key", ("akia", "asia"), r"(?<![A-Za-z0-9])(?P<s>A(?:KI|SI)A[A-Z0-9]{16})(?!\w)"),
+    _Shape(
+        "github-token",
+        ("ghp_", "gho_", "ghu_", "ghs_", "ghr_", "github_pat_"),
+        r"(?<![A-Za-z0-9_])(?P<s>gh[opusr]_[A-Za-z0-9]{20,}|github_pat_\w{20,})",
+    ),
+    _Shape(
+        "gitlab-token",
+        ("glpat-", "gldt-", "glrt-"),
+        r"(?<![\w-])(?P<s>gl(?:pat|dt|rt)-[\w-]{16,}(?:\.[\w-]{2,})*)",
+    ),
+    _Shape("huggingface-token", ("hf_",), r"(?<![A-Za-z0-9_])(?P<s>hf_[A-Za-z0-9]{20,})"),
+    _Shape("anthropic-key", ("sk-ant-",), r"(?<![\w-])(?P<s>sk-ant-[\w-]{16,})"),
+    _Shape("openai-key", ("sk-",), r"(?<![\w-])(?P<s>sk-(?:proj|svcacct|admin|or-v1)-[\w-]{16,})"),
+    _Shape("openai-key", ("sk-",), r"(?<![\w-])(?P<s>sk-[\w-]{20,})", if_random=True),
+    _Shape("slack-token", ("xox",), r"(?<![\w-])(?P<s>xox[a-z]-[\w-]{10,})"),
+    _Shape(
+        "google-key",
+        ("aiza", "ya29.", "gocspx-"),
+        r"(?<![\w-])(?P<s>AIza[\w-]{35}|ya29\.[\w-]{20,}|GOCSPX-[\w-]{20,})",
+    ),
+    _Shape("jwt", ("eyj",), r"(?<![\w-])(?P<s>eyJ[\w-]{8,}(?:\.[\w-]{8,}){1,4}\.?)"),
+    _Shape(
+        "stripe-key",
+        ("k_live_", "k_test_", "whsec_"),
+        r"(?<![A-Za-z0-9_])(?P<s>(?:[prs]k_(?:live|test)|whsec)_[A-Za-z0-9]{16,})",
+    ),
+    _Shape("npm-token", ("npm_",), r"(?<![A-Za-z0-9_])(?P<s>npm_[A-Za-z0-9]{30,})"),
+    _Shape("pypi-token", ("pypi-",), r"(?<![\w-])(?P<s>pypi-[\w-]{40,})"),
+    _Shape("wandb-key", ("wandb_v",), r"(?<![\w-])(?P<s>wandb_v\d_[\w-]{30,})"),
+    _Shape("sendgrid-key", ("sg.",), r"(?<![\w-])(?P<s>SG\.[\w-]{16,}\.[\w-]{16,})"),
+    _Shape("azure-key", ("key=",), r"(?i:account|access)(?i:key)=(?P<s>[A-Za-z0-9+/]{30,}={0,2})"),
+    _Shape(
+        "webhook",
+        ("hooks.slack.com/", "/webhooks/"),
+        r"(?:hooks\.slack\.com/services|discord(?:app)?\.com/api/webhooks)/(?P<s>[\w/-]{10,})",
+    ),
+    _Shape(
+        "authorization",
+        ("bearer", "basic", "token", "password"),
+        r"(?i:\b(?:bearer|basic|token|apikey|password)[ \t]{1,4})(?P<s>[\w.~+/-]{8,500}={0,2})",
+        if_random=True,
+    ),
+)
+
+# The words of names, singular. After the first the value is a secret whatever it looks like;
+_ALWAYS: Final = frozenset(["password", "passwd", "passphrase", "passcode", "secret"])
+# after these unless it is a path, a placeholder or a plain number;
+_STRONG: Final = frozenset(
+    "pwd credential cred apikey accesskey secretkey privatekey authtoken accesstoken clientsecret "
+    "authorization".split()
+)
+_STRONG_PAIRS: Final = frozenset(
+    f"{first} {last}"
+    for last, firsts in {
+        "key": "api access private account signing encryption master shared subscription deploy "
+        "ssh",
+        "token": "access auth api bearer refresh hub hf huggingface github gh gitlab slack bot "
+        "private personal session oauth deploy wandb npm pypi vault user",
+        "string": "connection conn",
+        "pass": "db database user smtp mail ftp mysql postgres redis root admin proxy login",
+        "auth": "basic http proxy",
+    }.items()
+    for first in firsts.split()
+)
+# after these only where it looks random,
+_WEAK: Final = frozenset("token key auth oauth bearer jwt cookie signature sig sas pat".split())
+# and not with these, which tell that another kind of key is meant.
+_OTHER_KEYS: Final = frozenset(
+    "primary foreign sort partition public cache lookup index group dict config state metric data "
+    "image feature label query value row column map hash join storage object dedup prng rng jax "
+    "random sweep seed idempotency commit sha tokenizer".split()
+)
+_SINGULAR: Final = _ALWAYS | _STRONG | _WEAK
+# The last word of a name that tells something about a secret, and the first of one that asks.
+_ABOUT: Final = frozenset(
+    "id file path dir directory folder name length len size count type kind policy field column "
+    "prompt env var version format enabled required label index num limit per rate usage".split()
+)
+_ASKS: Final = frozenset(
+    "no use has is enable disable require requires show hide num max min n allow skip with".split()
+)
+
+_CODE_SUFFIXES: Final = (
+    *(".py", ".pyi", ".pyx", ".ipynb", ".json", ".jsonl", ".toml", ".c", ".cc", ".cpp", ".cu"),
+    *(".cuh", ".h", ".hpp", ".js", ".jsx", ".mjs", ".ts", ".tsx", ".svelte", ".vue", ".java"),
+    *(".kt", ".go", ".rs", ".rb", ".jl", ".r", ".lua", ".scala", ".swift", ".cs", ".php"),
+    *(".html", ".css", ".sql", ".proto", ".tf"),
+)
+_SHELL_SUFFIXES: Final = (
+    *(".sh", ".bash", ".zsh", ".fish", ".slurm", ".sbatch", ".pbs", ".mk", "makefile"),
+    *("dockerfile", "containerfile", "justfile"),
+)
+_PATCH_HEADERS: Final = (
+    *("index ", "--- ", "+++ ", "old mode ", "new mode ", "deleted file ", "new file "),
+    *("similarity ", "dissimilarity ", "rename ", "copy "),
+)
+
+# A name and what separates it from its value; the value is looked at only for the few names that
+# matter. In source code a type may stand between the two, or the words of an option parser.
+_NAME: Final = r"-{0,2}(?P<name>[A-Za-z_][\w.\-]{0,99})(?![\w.\-])(?:\\?[\"'])?\]?[ \t]{0,4}"
+_OPTION: Final = r"--(?P<option>[A-Za-z][\w.\-]{0,99})(?![\w.\-])(?:=|[ \t]{1,4})"
+_SEPARATOR: Final = r"(?P<sep>=>|:=|={1,2}|:(?!//|:)|,)[ \t]{0,4}"
+_TYPE: Final = r":[ \t]{0,4}[A-Za-z_][\w\[\]. |]{0,60}=(?!=)[ \t]{0,4}"
+_DEFAULT: Final = r"(?:type=\w{1,20},[ \t]{0,4})?(?:default=)?"
+_HEAD: Final = rf"(?<![\w.\-])(?:{_OPTION}|{_NAME}{_SEPARATOR})"
+_CODE_HEAD: Final = rf"(?<![\w.\-])(?:{_OPTION}|{_NAME}(?:{_TYPE}|{_SEPARATOR}{_DEFAULT}))"
+_QUOTED: Final = (
+    r"(?P<prefix>[rbufRBUF]{0,2})(?:"
+    r'"(?P<a>[^"\\\n]*(?:\\.[^"\\\n]*)*)"'
+    r"|'(?P<b>[^'\\\n]*(?:\\.[^'\\\n]*)*)'"
+    r'|\\"(?P<c>[^"\\\n]*)\\"'
+    r"|\\'(?P<d>[^'\\\n]*)\\')"
+)
+_BARE: Final = r"(?:(?i:bearer|basic|token|apikey)[ \t]{1,4})?(?P<s>[\"']?[^\s\"'`]+)"
+_WEAK_BARE: Final = r"(?P<s>(?:\d{6,12}:)?[A-Za-z0-9_\-+/.~$%]{1,256}={0,3})"
+_USER_INFO: Final = (
+    r"(?<=://)(?P<s>[^\s/?#\"'<>`\\]{1,500}"
+    r"|[^\s/?#\"'<>:@`\\]{0,200}:(?!\d{1,5}[/?#])[^\s\"'<>@`\\]{1,300})@"
+)
+_PARAMETER: Final = r"(?<=[?&#;])(?P<name>[^=&#;\s]{1,100})=(?P<s>[^&#;\s]*)"
+_KEY: Final = (
+    r"-----BEGIN [A-Z0-9 ]{0,40}PRIVATE KEY(?: BLOCK)?-----"
+    r"(?P<s>[^-]*(?:-(?!----)[^-]*)*)(?P<end>-----END)?"
+)
+_KEY_END: Final = r"-----END [A-Z0-9 ]{0,40}PRIVATE KEY"
+_KEY_RUN: Final = r"[A-Za-z0-9+/=\\]{16,}"
+_KEY_BODY: Final = (
+    r"(?P<before>[\s\"'#*>|+,]*)(?P<s>[A-Za-z0-9+/=]{4,}|[A-Z][A-Za-z-]{2,20}: \S.*?)"
+    r"(?P<after>(?:\\[nr])*[\s\"',;\\)]*)"
+)
+_WORD: Final = r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+"
+_ORDERLY: Final = (
+    r"\d{1,12}|[A-Za-z]?[a-z]+\d{0,4}|[A-Z]+\d{0,4}|\d{1,5}[A-Za-z]{1,3}"
+    r"|[a-z]*(?:[A-Z][a-z]{2,})+\d{0,4}"
+)
+_PATH: Final = r"(?:~|\.{1,2})?/[\w./\- ]*|~|[A-Za-z]:\\.*"
+# What stands for a value instead of being one.
+_REFERENCE: Final = (
+    r"\$\{.*\}|\$[A-Z_][A-Z0-9_]*|\{.*\}|%\(?\w*\)?[srd]|<[^<>]*>|[*x.\-_]+|\W?"
+    rf"|(?i:none|null|true|false|str|string|optional|unset)|{re.escape(MASK)}"
+)
+_PLACEHOLDER: Final = (
+    r"(?i:empty|dummy|todo|changeme|required|not[-_ ]?needed|your[-_ ].*|yes|no|auto|test)|[\d.]+"
+)
+_COUNT: Final = r"\d{1,3}|\d*\.\d+(?:e[+-]?\d+)?"
+
+
+def _suspicious(low: str) -> bool:
+    """Return False for nearly every line of a training log, in about a microsecond.
+
+    Invariant: True for every text (in lower case) that a rule of this module can change. Spelt
+    out, and not a loop over the same words, because that takes three times as long.
+    """
+    return (
+        "key" in low
+        or "token" in low
+        or "secret" in low
+        or "pass" in low
+        or "pwd" in low
+        or "auth" in low
+        or "cred" in low
+        or "://" in low
+        or ".com/" in low
+        or "bearer" in low
+        or "basic" in low
+        or "cookie" in low
+        or "connection" in low
+        or "signature" in low
+        or "eyj" in low
+        or "akia" in low
+        or "asia" in low
+        or "aiza" in low
+        or "ya29." in low
+        or "sg." in low
+        or ("_" in low and any(map(low.__contains__, _UNDERSCORED)))
+        or ("-" in low and any(map(low.__contains__, _HYPHENED)))
+    )
+
+
+_UNDERSCORED: Final = (
+    *("ghp_", "gho_", "ghu_", "ghs_", "ghr_", "github_pat_", "hf_"),
+    *("k_live_", "k_test_", "whsec_", "npm_", "wandb_v"),
+)
+_HYPHENED: Final = ("sk-", "xox", "glpat-", "gldt-", "glrt-", "pypi-", "gocspx-")
+_NAME_NEEDLES: Final = (
+    *("key", "token", "secret", "pass", "pwd", "auth", "cred", "bearer"),
+    *("cookie", "connection", "signature", "://"),
+)
+
+
+@cache
+def _re(pattern: str) -> re.Pattern[str]:
+    """The compiled pattern; nothing is compiled at import."""
+    return re.compile(pattern)
+
+
+@cache
+def _shape_re(pattern: str) -> re.Pattern[str]:
+    return re.compile(pattern, re.ASCII)
+
+
+def _is(pattern: str, text: str) -> bool:
+    return _re(pattern).fullmatch(text) is not None
+
+
+def _words(name: str) -> list[str]:
+    """The words of a name in lower case, singular where the tables have them so."""
+    words = [word.lower() for word in _re(_WORD).findall(name[-400:])]
+    return [word[:-1] if word[:-1] in _SINGULAR else word for word in words]
+
+
+def _kind_of(words: Sequence[str]) -> _Kind:
+    if not words or words[0] in _ASKS:
+        return _Kind.NONE
+    known = set(words)
+    about = words[-1] in _ABOUT
+    if known & _ALWAYS:
+        return _Kind.ALWAYS if not about or words[-1] == "id" else _Kind.NONE
+    if about:
+        return _Kind.NONE
+    pairs = {f"{first} {last}" for first, last in zip(words, words[1:], strict=False)}
+    if known & _STRONG or pairs & _STRONG_PAIRS:
+        return _Kind.STRONG
+    return _Kind.WEAK if known & _WEAK and not known & _OTHER_KEYS else _Kind.NONE
+
+
+def _looks_random(value: str) -> bool:
+    """Whether a value has the disorder of a generated secret, and not the order of words."""
+    if not 16 <= len(value) <= 8192 or "://" in value or _is(_PATH, value):
+        return False
+    if not _is(r"[A-Za-z0-9_\-+/.~$%:=]+", value):
+        return False
+    parts = _re(r"[A-Za-z0-9]+").findall(value)
+    joined = "".join(parts)
+    odd = sum(len(part) for part in parts if not _is(_ORDERLY, part))
+    if len(joined) < 16 or 2 * odd < len(joined) or joined.isdigit():
+        return False
+    if joined.isalpha() and (joined.islower() or joined.isupper() or len(joined) < 20):
+        return False
+    shares = [joined.count(char) / len(joined) for char in set(joined)]
+    return -sum(share * math.log2(share) for share in shares) >= 3.0
+
+
+def _is_credential(scheme: str, user_info: str) -> bool:
+    user, colon, password = user_info.partition(":")
+    if colon:
+        return not _is(_REFERENCE, password)
+    web = scheme.lower().endswith(("http", "https"))
+    return (web and not _is(_REFERENCE, user)) or _looks_random(user)
+
+
+def _source_of(name: str) -> _Source:
+    name = name.rstrip('"').lower()
+    if name.endswith(_CODE_SUFFIXES):
+        return _Source.CODE
+    return _Source.SHELL if name.endswith(_SHELL_SUFFIXES) else _Source.TEXT
+
+
+def _quote_after(line: str, start: int, stop: int, quote: str) -> str:
+    """The quote (or ``#``) that is open at ``stop`` if ``quote`` is open at ``start``."""
+    for match in _re(r"\\.|[\"'`#]").finditer(line, start, stop):
+        char = match[0]
+        if quote == "#":
+            break
+        if char == quote:
+            quote = ""
+        elif not quote and len(char) == 1:
+            quote = char
+    return quote
+
+
+class Redactor:
+    """The filter between what is captured and what is stored.
+
+    One per process. Several threads may use it; a count may then be one too low.
+
+    Args:
+        names: Further names whose values are masked, matched by their words in any spelling.
+        patterns: Further regular expressions whose every match is masked (in patches: within
+            one line).
+
+    Raises:
+        ArgumentError: A pattern does not compile, or a name has no letters.
+    """
+
+    def __init__(self, names: Iterable[str] = (), patterns: Iterable[str] = ()) -> None:
+        names = (names,) if isinstance(names, str) else tuple(names)
+        patterns = (patterns,) if isinstance(patterns, str) else tuple(patterns)
+        self._patterns = [_compiled(pattern) for pattern in patterns]
+        self._names = [_named(name) for name in names]
+        self._needles = tuple(max(words, key=len) for words in self._names)
+        self._kinds: dict[str, _Kind] = {}
+        self._counts: dict[tuple[str, str], int] = {}
+        # Where a private key has begun and not ended, and how many more lines it may have.
+        self._keys: dict[str, int] = {}
+
+    def text(self, text: str, where: str) -> str:
+        """The text without its secrets; its number of lines stays the same.
+
+        Args:
+            text: A console line or any other free text.
+            where: What the text is part of. A private key that is printed line by line is
+                followed through calls with the same ``where``.
+        """
+        low = text.lower()
+        if not (_suspicious(low) or self._keys or self._patterns or self._needles):
+            return text
+        return self._text(text, where)
+
+    def value(self, name: str, value: object, where: str) -> object:
+        """The value without its secrets; the same object where nothing was masked.
+
+        Strings and bytes are masked, at any depth of dicts, lists, tuples and sets; numbers,
+        booleans, None and objects of other kinds stay as they are.
+
+        Args:
+            name: The full name of the value (``"optimizer.api_key"``, ``"HF_TOKEN"``).
+            value: What it holds.
+            where: The capture it belongs to; ``masked()`` shows the place as ``where.name``.
+        """
+        return self._value(name, value, where, 0)
+
+    def argv(self, argv: Sequence[str]) -> list[str]:
+        """The command line without its secrets, one item for each of the given ones."""
+        shown: list[str] = []
+        option = ""
+        for item in argv:
+            pair = _re(r"(?s:(?:--?|\+{1,2}|~)?([A-Za-z_][\w.\-/@]*)=(.*))").fullmatch(item)
+            if pair:
+                shown.append(item[: pair.start(2)] + self._string(pair[1], pair[2], "argv"))
+            elif option and not item.startswith("--"):
+                shown.append(self._string(option, item, "argv"))
+            else:
+                shown.append(self._text(item, "argv"))
+            match = _re(r"-{1,2}([A-Za-z][\w.\-]*)").fullmatch(item)
+            option = match[1] if match else ""
+            if option in ("p", "k", "t"):
+                option = "token"
+        self._keys.pop("argv", None)
+        return shown
+
+    def url(self, url: str) -> str:
+        """The address without user, password or token; ``git@host:path`` stays as it is."""
+        scheme, mark, rest = url.partition("://")
+        if not mark:
+            return self._text(url, "url")
+        authority = re.split(r"[/?#]", rest, maxsplit=1)[0]
+        if "@" not in authority:
+            _, colon, port = authority.partition(":")
+            if colon and not port.isdigit():  # a password with an unescaped slash
+                authority = rest
+        user, at, _ = authority.rpartition("@")
+        if at and _is_credential(scheme, user):
+            self._count("url", "url-credentials")
+            rest = rest[len(user) + 1 :]
+        return self._text(_re(_PARAMETER).sub(self._parameter, f"{scheme}://{rest}"), "url")
+
+    def patch(self, data: bytes, where: str) -> bytes:
+        """A patch or a text file without its secrets, byte for byte the same elsewhere.
+
+        Number and kind of the lines stay, so git can still apply a patch, as long as no context
+        line and no removed line held a secret. Binary sections are left alone.
+
+        Args:
+            data: A git patch or the content of a text file, in any encoding.
+            where: What it is; a file's suffix at its end says whether it is source code.
+        """
+        text = data.decode("utf-8", "surrogateescape")
+        lines = text.split("\n")
+        if text.startswith("diff --git ") or "\ndiff --git " in text:
+            shown = self._patch_lines(lines, where)
+        else:
+            shown = self._lines(lines, where, _source_of(where))
+        self._keys.pop(where, None)
+        if shown == lines:
+            return data
+        return "\n".join(shown).encode("utf-8", "surrogateescape")
+
+    def masked(self) -> list[Masked]:
+        """What has been masked so far, in the order it first happened."""
+        return [Masked(*place, count) for place, count in list(self._counts.items())]
+
+    def _count(self, where: str, rule: str) -> None:
+        place = (where[:300], rule)
+        if place not in self._counts and len(self._counts) >= _MAX_PLACES:
+            place = ("further places", rule)
+        self._counts[place] = self._counts.get(place, 0) + 1
+
+    def _value(self, name: str, value: object, where: str, depth: int) -> object:
+        place = f"{where}.{name}" if name else where
+        if isinstance(value, str):
+            return self._string(name, value, place)
+        if isinstance(value, bytes):
+            rule = self._verdict(self._kind(name), value.decode("latin-1"))
+        elif isinstance(value, dict | list | tuple | set | frozenset):
+            if depth < _MAX_DEPTH:
+                return self._container(name, value, where, depth + 1)
+            rule = "too-deep"
+        else:
+            return value
+        if rule:
+            self._count(place, rule)
+        return MASK if rule else value
+
+    def _container(self, name: str, value: object, where: str, depth: int) -> object:
+        if isinstance(value, dict):
+            shown: dict[object, object] = {}
+            same = True
+            for key, item in value.items():
+                kept = self._string("", key, where) if isinstance(key, str) else key
+                path = f"{name}.{kept}" if name else str(kept)
+                shown[kept] = self._value(path, item, where, depth)
+                same = same and kept is key and shown[kept] is item
+            return value if same else shown
+        assert isinstance(value, list | tuple | set | frozenset)
+        old = list(value)
+        new = [self._value(name, item, where, depth) for item in old]
+        if all(one is other for one, other in zip(new, old, strict=True)):
+            return value
+        return tuple(new) if isinstance(value, tuple) else new
+
+    def _string(self, name: str, value: str, where: str) -> str:
+        rule = self._verdict(self._kind(name), value.strip(" \t\r\n\"'"))
+        if rule:
+            self._count(where, rule)
+            return MASK
+        shown = self._text(value, where)
+        self._keys.pop(where, None)
+        return shown
+
+    def _kind(self, name: str) -> _Kind:
+        kind = self._kinds.get(name)
+        if kind is None:
+            words = _words(name)
+            spelt = f" {' '.join(words)} "
+            custom = any(f" {' '.join(own)} " in spelt for own in self._names)
+            kind = _Kind.CUSTOM if custom else _kind_of(words)
+            if len(self._kinds) >= _MAX_NAMES:
+                self._kinds.clear()
+            self._kinds[name] = kind
+        return kind
+
+    def _verdict(self, kind: _Kind, value: str) -> str | None:
+        """The rule by which a value after such a name is masked; None to keep it."""
+        if kind is _Kind.NONE or _is(_REFERENCE, value):
+            return None
+        if kind is _Kind.CUSTOM:
+            return "custom-name"
+        if kind is _Kind.WEAK:
+            return "random-value" if _looks_random(value) else None
+        if _is(_COUNT, value):
+            return None
+        if kind is _Kind.STRONG and (_is(_PATH, value) or _is(_PLACEHOLDER, value)):
+            return None
+        return "secret-name"
+
+    def _parameter(self, match: re.Match[str]) -> str:
+        rule = self._verdict(self._kind(match["name"]), match["s"])
+        if not rule:
+            return match[0]
+        self._count("url", rule)
+        return f"{match['name']}={MASK}"
+
+    def _text(self, text: str, where: str) -> str:
+        lines = self._own(text, where).split("\n")
+        shown = "\n".join(self._lines(lines, where, _Source.TEXT))
+        return text if shown == text else shown
+
+    def _own(self, text: str, where: str) -> str:
+        """The text without what the user's own patterns match."""
+        for pattern in self._patterns:
+            text = pattern.sub(lambda match: self._blank(match[0], where), text)
+        return text
+
+    def _blank(self, match: str, where: str) -> str:
+        if not match or match == MASK:
+            return match
+        self._count(where, "custom-pattern")
+        return MASK + "\n" * match.count("\n")
+
+    def _lines(self, lines: Sequence[str], where: str, source: _Source) -> list[str]:
+        shown: list[str] = []
+        for line in lines:
+            begun = where in self._keys
+            shown.append(self._line(line, where, source))
+            if "-----END" in line and not begun:
+                self._mask_key_before(shown, 0, where)
+        return shown
+
+    def _patch_lines(self, lines: Sequence[str], where: str) -> list[str]:
+        shown: list[str] = []
+        source, in_hunk, binary = _Source.TEXT, False, False
+        for line in lines:
+            begun, kept = where in self._keys, 0
+            if line.startswith("diff --git "):
+                source, in_hunk, binary = _source_of(line), False, False
+                kept = len(line)
+            elif line == "GIT binary patch":
+                binary = True
+            elif line.startswith("@@ "):
+                in_hunk = True
+                self._keys.pop(where, None)
+                kept = line.find(" @@", 3) + 3  # the heading after it may quote any line
+            else:
+                kept = 1 if in_hunk else 0
+            if binary or (not in_hunk and line.startswith(_PATCH_HEADERS)):
+                kept = len(line)
+            shown.append(line[:kept] + self._line(self._own(line[kept:], where), where, source))
+            if in_hunk and "-----END" in line and not begun:
+                self._mask_key_before(shown, 1, where)
+        return shown
+
+    def _line(self, line: str, where: str, source: _Source) -> str:
+        low = line.lower()
+        if self._keys or "private key" in low:
+            line = self._key_line(line, where)
+        own = any(map(low.__contains__, self._needles))
+        if not (own or _suspicious(low)):
+            return line
+        for shape in _SHAPES:
+            if any(map(low.__contains__, shape.needles)):
+                line = self._shape(shape, line, where)
+        if "://" in low:
+            line = self._user_infos(line, where)
+        if own or any(map(low.__contains__, _NAME_NEEDLES)):
+            line = self._assignments(line, where, source)
+        return line
+
+    def _shape(self, shape: _Shape, line: str, where: str) -> str:
+        def mask(match: re.Match[str]) -> str:
+            if shape.if_random and not _looks_random(match["s"]):
+                return match[0]
+            self._count(where, shape.rule)
+            start, stop = match.start("s") - match.start(), match.end("s") - match.start()
+            return match[0][:start] + MASK + match[0][stop:]
+
+        return _shape_re(shape.pattern).sub(mask, line)
+
+    def _user_infos(self, line: str, where: str) -> str:
+        def mask(match: re.Match[str]) -> str:
+            scheme = line[max(0, match.start() - 40) : match.start() - 3]
+            if match["s"] == MASK or not _is_credential(scheme, match["s"]):
+                return match[0]
+            self._count(where, "url-credentials")
+            return f"{MASK}@"
+
+        return _re(_USER_INFO).sub(mask, line)
+
+    def _key_line(self, line: str, where: str) -> str:
+        """The line without its share of a PEM private key, which may span many lines."""
+        left = self._keys.get(where)
+        if left is not None:
+            end = _re(_KEY_END).search(line)
+            body = None if end or not left else _re(_KEY_BODY).fullmatch(line)
+            if body:
+                self._keys[where] = left - 1
+                return f"{body['before']}{MASK}{body['after']}"
+            if end:
+                line = _re(_KEY_RUN).sub(MASK, line[: end.start()]) + line[end.start() :]
+            if end or line.strip():
+                del self._keys[where]
+
+        def mask(match: re.Match[str]) -> str:
+            if match["end"] is None:
+                self._keys[where] = _KEY_LINES
+            self._count(where, "private-key")
+            start, stop = match.start("s") - match.start(), match.end("s") - match.start()
+            return match[0][:start] + _re(_KEY_RUN).sub(MASK, match["s"]) + match[0][stop:]
+
+        return _re(_KEY).sub(mask, line)
+
+    def _mask_key_before(self, shown: list[str], skip: int, where: str) -> None:
+        """Mask what precedes the end of a private key whose beginning was not seen."""
+        if not _re(_KEY_END).search(shown[-1]):
+            return
+        for index in range(len(shown) - 2, max(-1, len(shown) - _KEY_LINES), -1):
+            line = shown[index]
+            body = _re(_KEY_BODY).fullmatch(line, skip)
+            if not body or (len(body["s"]) < 40 and index != len(shown) - 2):
+                return
+            if body["s"] != MASK:
+                shown[index] = line[:skip] + f"{body['before']}{MASK}{body['after']}"
+                self._count(where, "private-key")
+
+    def _assignments(self, line: str, where: str, source: _Source) -> str:
+        parts: list[str] = []
+        done = at = 0
+        quote = ""
+        for head in _re(_CODE_HEAD if source is _Source.CODE else _HEAD).finditer(line):
+            kind = self._kind(head["option"] or head["name"])
+            if kind is _Kind.NONE or head.start() < done:
+                continue
+            if source is _Source.CODE:
+                quote, at = _quote_after(line, at, head.end(), quote), head.end()
+            found = _assigned(line, head, kind, source, quote)
+            if found is None:
+                continue
+            start, stop = found
+            value = line[start:stop]
+            rule = self._verdict(_Kind.WEAK if _is_listed(head, source) else kind, value)
+            if rule is None or (source is _Source.SHELL and value[:1] in "$`"):
+                continue
+            self._count(where, rule)
+            parts += (line[done:start], MASK)
+            done = stop
+        return "".join(parts) + line[done:] if parts else line
+
+
+def _is_listed(head: re.Match[str], source: _Source) -> bool:
+    """Whether name and value are but neighbours in a list, which proves little."""
+    return head["sep"] == "," and (source is _Source.CODE or not head[0].startswith("--"))
+
+
+def _assigned(
+    line: str, head: re.Match[str], kind: _Kind, source: _Source, quote: str
+) -> tuple[int, int] | None:
+    """Where the value after this name begins and ends; None if there is none to mask.
+
+    Args:
+        line: The line that holds the name.
+        head: The match of the name and its separator.
+        kind: What the name says.
+        source: What the line is part of.
+        quote: In source code, the quote (or ``#``) that is open where the value begins.
+    """
+    start = head.end()
+    quoted = _re(_QUOTED).match(line, start)
+    if quoted and not (quote and line.startswith(quote, start)):
+        group = quoted.lastgroup or "a"
+        formatted = "f" in quoted["prefix"].lower() and "{" in quoted[group]
+        return None if formatted and source is _Source.CODE else quoted.span(group)
+    if source is _Source.CODE and (not quote or line.startswith(quote, start)):
+        return None
+    bare = _re(_WEAK_BARE if kind is _Kind.WEAK else _BARE).match(line, start)
+    if bare is None or (head["option"] and bare["s"].startswith("--")):
+        return None
+    start, stop = bare.span("s")
+    value = bare["s"]
+    if kind is _Kind.WEAK:
+        return start, stop
+    if source is _Source.CODE:
+        value = value.split("\\")[0]
+    elif kind is _Kind.ALWAYS and head["sep"] == ":" and not line[: head.start()].strip(" \t-"):
+        value = line[start:].rstrip()  # a line of YAML: the value is the rest of it
+    if line[head.start() - 1 : head.start()] in ("?", "&"):
+        value = value.split("&")[0]
+    return start, start + len(value.rstrip(",;)]}>") or value)
+
+
+def _compiled(pattern: str) -> re.Pattern[str]:
+    try:
+        return re.compile(pattern)
+    except re.error as error:
+        raise ArgumentError(
+            f"redact_patterns: {pattern!r} is no regular expression: {error}"
+        ) from (error)
+
+
+def _named(name: str) -> list[str]:
+    words = _words(name)
+    if not words:
+        raise ArgumentError(f"redact_names: {name!r} holds no letters to compare names by")
+    return words

@@ -1,0 +1,1 @@
+"""The process beside the training: samples the machine, captures git, notices death."""

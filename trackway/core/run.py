@@ -1,0 +1,636 @@
+"""The run: its log call, its configuration, its end."""
+
+from __future__ import annotations
+
+import operator
+import threading
+import time as clock
+from collections import deque
+from collections.abc import Callable, Mapping
+from itertools import count
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Final
+from zlib import crc32
+
+from trackway.backend.file.format import EXACT, ROW
+from trackway.backend.file.writer import SLOW_WRITE_S, LogWriter
+from trackway.core._end import End, end_of, of_process
+from trackway.core._guard import guard, guarded_log, note, tell, troubles
+from trackway.core._tree import Tree
+from trackway.core._values import Sorted, encodable, flatten, plain, sort_values
+from trackway.types import Settings
+
+if TYPE_CHECKING:
+    from trackway.core._console import Console
+    from trackway.core._devices import Copies
+    from trackway.core._launch import Lifeline
+    from trackway.core._redact import Redactor
+
+__all__ = ["DisabledRun", "Run"]
+
+_I64: Final = 1 << 63
+_NAMED: Final = 20
+"""How many different refused names are told; further ones are counted together."""
+
+_STATISTICS: Final = ("min", "max", "mean", "last", "first", "best", "none")
+_GOALS: Final = ("minimize", "maximize")
+
+
+class _Pending:
+    """A row that waits for scalars from a device."""
+
+    __slots__ = ("copies", "found", "step", "time")
+
+    def __init__(self, found: Sorted, copies: Copies, step: int, time: float) -> None:
+        self.found = found
+        self.copies = copies
+        self.step = step
+        self.time = time
+
+
+class _Closed:
+    """What a run has for a writer before the first record of a child, or after its end."""
+
+    plans: dict[object, Any] = {}  # noqa: RUF012 - stays empty: every call takes the careful way
+
+
+class Run:
+    """One run. Made by ``trackway.init``; every method may be called from any thread.
+
+    Nothing here raises once the run exists: trouble is counted and told in one sentence, and
+    ``finish`` says what was lost, if anything was.
+
+    Attributes:
+        id: Names the run for ever, within its project.
+        project: The project's name.
+        name: A name for people; assign to rename.
+        config: Hyperparameters: items and attributes, nested; each change is kept with its time.
+        summary: Results stated explicitly; they win over what is derived from the metrics.
+        attempt: 1, and one more each time the run is resumed.
+        root: The folder that holds all projects.
+        path: The run's own folder.
+    """
+
+    def __init__(
+        self,
+        *,
+        root: Path,
+        project: str,
+        id: str,
+        attempt: int,
+        writer: LogWriter | None,
+        redactor: Redactor | None = None,
+        first_step: int = 0,
+        rank: int | None = None,
+        child: bool = False,
+    ) -> None:
+        self.root = root
+        self.project = project
+        self.id = id
+        self.attempt = attempt
+        self.rank = rank
+        self._child = child
+        self._writer: Any = writer if writer is not None else _Closed
+        self._open_lock = threading.RLock()
+        self._redactor = redactor
+        self._fields: dict[str, Any] = {}
+        self._steps = count(first_step)
+        self._reached = first_step - 1
+        self._jumped = False
+        self._pending: deque[_Pending] = deque()
+        self._skipped = 0
+        self._refused: dict[str, int] = {}
+        self._finished = False
+        self._settings: Settings = Settings()
+        self._console: Console | None = None
+        self._lifeline: Lifeline | None = None
+        self._at_finish: Callable[[Run], None] = lambda run: None
+        self.config = Tree(self._config_changed)
+        self.summary = Tree(self._summary_changed)
+
+    # -- logging ---------------------------------------------------------------------------
+
+    def _log_fast(self, data: Any, step: Any) -> bool:
+        """Rows of names seen before whose values are Python numbers; False for anything else.
+
+        ``sum`` is the type check: a sum of floats and integers is a float, whereas a tensor, a
+        NumPy scalar, a list or a text makes it something else or raises, and a large integer or
+        a NaN makes it large or NaN. Names first seen as integers are looked at one by one.
+        """
+        writer = self._writer
+        plan = writer.plans.get(tuple(data))
+        if plan is None or self._pending:
+            return False
+        values = data.values()
+        total = sum(values, 0.0)
+        if total.__class__ is not float or not -EXACT < total < EXACT:
+            return False
+        for name in plan.integers:
+            if not -EXACT <= data[name] <= EXACT:
+                return False
+        now = clock.time()
+        if step is None:
+            step = self._next_after_jump() if self._jumped else next(self._steps)
+            payload = plan.pack(ROW, plan.id, step, now, *values)
+        else:
+            payload = plan.pack(ROW, plan.id, step, now, *values)
+            if step > self._reached:
+                self._reached = step
+                self._jumped = True
+        frame = plan.head + crc32(payload).to_bytes(4, "little") + payload
+        try:
+            stored = writer.write(writer.fd, frame)
+        except OSError as error:
+            writer.failed(frame, 0, error)
+            return True
+        if stored != plan.size:
+            writer.failed(frame, stored, None)
+            return True
+        after = clock.time()
+        if after - now > SLOW_WRITE_S:
+            writer.slow(after, after - now)
+        if after > writer.next_check:
+            writer.check(after)
+        return True
+
+    def _log_any(self, data: object, step: object, commit: object) -> None:
+        """Any values: sorted, stored in what form they need, refused ones named and counted."""
+        now = clock.time()
+        if not isinstance(data, Mapping):
+            kind = type(data).__name__
+            note("log", kind, f"log() takes a dictionary of values, not a {kind}; it is counted.")
+            return
+        number = self._step(step, hold=commit is False and step is None)
+        flat = flatten(data)
+        found = sort_values(flat)
+        self._count_refused(found)
+        if found.devices:
+            self._begin_copies(found, number, now)
+        else:
+            self._store(found, number, now)
+            if len(found.numbers) == len(data) == len(flat):
+                self._learn(tuple(data), found)
+        if self._pending:
+            self._harvest()
+
+    log = guarded_log(_log_fast, _log_any)  # type: ignore[arg-type]
+    """Record values at a step.
+
+    On return the values are in the file and survive the death of the process; those still on
+    a device follow as soon as they have been computed, without anything waiting for them. Any
+    step may come in any order and any number of times: nothing is refused, and readers show the
+    last arrival unless asked for all.
+
+    Args:
+        data: Name to value. Numbers of Python, NumPy, PyTorch, JAX and TensorFlow; booleans;
+            integers of any size; text and lists; None is skipped. Nested dictionaries are
+            joined with ``/``.
+        step: Any 64-bit integer; this writer's next step by default.
+        commit: ``False`` without a step: the next call without a step shares this one's step.
+    """
+
+    def _step(self, step: object, *, hold: bool = False) -> int:
+        if step is None:
+            with self._open_lock:
+                number = self._next_after_jump() if self._jumped else next(self._steps)
+                if hold:
+                    self._steps = count(number)
+            return number
+        try:
+            number = operator.index(step)  # type: ignore[arg-type]
+        except TypeError:
+            number = int(step)  # type: ignore[call-overload]
+            if number != step:
+                note(
+                    "step",
+                    "fraction",
+                    f"a step is a whole number: {step!r} was recorded as {number}.",
+                )
+        if number > self._reached:
+            self._reached = number
+            self._jumped = True
+        return number
+
+    def _next_after_jump(self) -> int:
+        with self._open_lock:
+            self._jumped = False
+            number = next(self._steps)
+            if number <= self._reached:
+                number = int(self._reached) + 1
+                self._steps = count(number + 1)
+            return number
+
+    def _store(self, found: Sorted, step: int, time: float) -> None:
+        writer = self._live_writer()
+        if not -_I64 <= step < _I64:
+            found.others.update(found.numbers)
+            found.numbers = {}
+        if found.numbers or not found.others:
+            letters = "".join(found.letters[name] for name in found.numbers)
+            writer.row(found.numbers, step, time=time, types=letters)
+        if found.others:
+            data = {
+                name: self._redacted(name, value, "log") for name, value in found.others.items()
+            }
+            writer.event("value", {"step": plain(step), "data": data}, time)
+
+    def _learn(self, names: tuple[Any, ...], found: Sorted) -> None:
+        """Let the next call with these names take the fast way."""
+        plans = self._writer.plans
+        if plans is _Closed.plans or set(map(type, names)) - {str}:
+            return
+        if len(plans) >= 4096:
+            plans.clear()
+        if names not in plans:
+            plans[names] = self._writer.plan(names, "".join(found.letters[n] for n in names))
+
+    def _begin_copies(self, found: Sorted, step: int, time: float) -> None:
+        from trackway.core._devices import start_copies
+
+        copies = start_copies(found.devices)
+        found.refused = copies.refused
+        self._count_refused(found)
+        self._pending.append(_Pending(found, copies, step, time))
+
+    def _harvest(self) -> None:
+        """Write the rows whose device values have arrived. Never waits."""
+        for _ in range(len(self._pending)):
+            try:
+                waiting = self._pending.popleft()
+            except IndexError:
+                return
+            if not waiting.copies.ready():
+                self._pending.append(waiting)
+                continue
+            found = waiting.found
+            for name, number in waiting.copies.items().items():
+                if isinstance(number, tuple):
+                    found.numbers[name], found.letters[name] = number
+                else:
+                    found.refused.append((name, number or "it is no number that f64 holds"))
+            self._count_refused(found)
+            self._store(found, waiting.step, waiting.time)
+
+    def _count_refused(self, found: Sorted) -> None:
+        self._skipped += found.skipped
+        found.skipped = 0
+        for name, why in found.refused:
+            self._refused[name] = self._refused.get(name, 0) + 1
+            if len(self._refused) <= _NAMED:
+                note("log", f"value {name}", f"'{name}' was not stored: {why}; this is counted.")
+        found.refused = []
+
+    # -- configuration, summary, metrics ---------------------------------------------------
+
+    def _config_changed(
+        self, entries: list[tuple[tuple[str, ...], Any]], deleted: list[tuple[str, ...]]
+    ) -> None:
+        self._changed("config", entries, deleted)
+
+    def _summary_changed(
+        self, entries: list[tuple[tuple[str, ...], Any]], deleted: list[tuple[str, ...]]
+    ) -> None:
+        self._changed("summary", entries, deleted)
+
+    def _changed(
+        self, type: str, entries: list[tuple[tuple[str, ...], Any]], deleted: list[tuple[str, ...]]
+    ) -> None:
+        with guard(type):
+            sets = [
+                [list(path), self._redacted(".".join(path), plain(value), type)]
+                for path, value in entries
+            ]
+            self._event(type, {"set": sets, "del": [list(path) for path in deleted]})
+
+    def _redacted(self, name: str, value: object, where: str) -> object:
+        if self._redactor is None:
+            return value
+        return self._redactor.value(name, value, f"{where}.{name}")
+
+    def define_metric(
+        self,
+        name: str,
+        step_metric: str | None = None,
+        *,
+        summary: str | None = None,
+        goal: str | None = None,
+        hidden: bool = False,
+        step_sync: bool | None = None,
+    ) -> None:
+        """Say how a metric is to be shown and summed up.
+
+        Args:
+            name: A metric, or a pattern with ``*`` (``val/*``); the last definition that fits wins.
+            step_metric: The metric to draw it against.
+            summary: What the run's summary holds: ``min``, ``max``, ``mean``, ``last``,
+                ``first``, ``best`` (by the goal) or ``none``; several joined by commas.
+            goal: ``minimize`` or ``maximize``.
+            hidden: Do not draw it unless asked.
+            step_sync: Accepted for scripts written for other trackers; axes are always joined.
+        """
+        with guard("define_metric"):
+            kinds = [part for part in (summary or "").replace(" ", "").split(",") if part]
+            wrong = [kind for kind in kinds if kind not in _STATISTICS]
+            goal = {"min": "minimize", "max": "maximize"}.get(goal or "", goal)
+            if wrong or (goal is not None and goal not in _GOALS):
+                note(
+                    "define_metric",
+                    str(name),
+                    f"define_metric({name!r}): summary is of {', '.join(_STATISTICS)} and goal "
+                    f"minimize or maximize, not {wrong or goal!r}; the rest of it holds.",
+                )
+                kinds = [kind for kind in kinds if kind in _STATISTICS]
+                goal = goal if goal in _GOALS else None
+            fields = {
+                "name": encodable(str(name)),
+                "step_metric": None if step_metric is None else encodable(str(step_metric)),
+                "summary": kinds or None,
+                "goal": goal,
+                "hidden": bool(hidden),
+            }
+            self._event("define", fields)
+
+    # -- what people call the run ----------------------------------------------------------
+
+    @property
+    def name(self) -> str:
+        """A name for people; assign to rename."""
+        return str(self._fields.get("name") or self.id)
+
+    @name.setter
+    def name(self, name: str) -> None:
+        self._set(name=str(name))
+
+    @property
+    def tags(self) -> tuple[str, ...]:
+        """Labels; assign or ``+=`` to change."""
+        return tuple(self._fields.get("tags") or ())
+
+    @tags.setter
+    def tags(self, tags: tuple[str, ...] | list[str]) -> None:
+        self._set(tags=list(dict.fromkeys(map(str, tags))))
+
+    @property
+    def notes(self) -> str | None:
+        """Free text about the run; assign to change."""
+        return self._fields.get("notes")
+
+    @notes.setter
+    def notes(self, notes: str | None) -> None:
+        self._set(notes=notes)
+
+    @property
+    def group(self) -> str | None:
+        """The group of runs that this one belongs to."""
+        return self._fields.get("group")
+
+    @property
+    def job_type(self) -> str | None:
+        """What part of a larger job the run is, such as ``train`` or ``eval``."""
+        return self._fields.get("job_type")
+
+    @property
+    def path(self) -> Path:
+        """The run's own folder."""
+        return self.root / self.project / self.id
+
+    @property
+    def resumed(self) -> bool:
+        """Whether this is not the run's first attempt."""
+        return self.attempt > 1
+
+    @property
+    def disabled(self) -> bool:
+        """Whether nothing is recorded."""
+        return False
+
+    def _set(self, **fields: Any) -> None:
+        with guard("run"):
+            self._fields.update(fields)
+            self._event("run", {"set": {name: plain(value) for name, value in fields.items()}})
+
+    def __repr__(self) -> str:
+        return f"<trackway run {self.name} ({self.project}/{self.id})>"
+
+    # -- the writer ------------------------------------------------------------------------
+
+    def _event(self, type: str, fields: dict[str, Any]) -> None:
+        self._live_writer().event(type, fields)
+
+    def _live_writer(self) -> LogWriter:
+        """This process's own log: opened on first use in a child, and again after ``finish``."""
+        writer = self._writer
+        if isinstance(writer, LogWriter):
+            return writer
+        with self._open_lock:
+            if not isinstance(self._writer, LogWriter):
+                if self._finished:
+                    note(
+                        "log",
+                        "finished",
+                        f"run {self.name} was already finished; what comes now is still stored.",
+                    )
+                self._writer = LogWriter.create(
+                    self.root,
+                    project=self.project,
+                    run=self.id,
+                    role="worker",
+                    attempt=self.attempt,
+                    extra={} if self.rank is None else {"rank": self.rank},
+                    tell=_told,
+                )
+            return self._writer  # type: ignore[no-any-return]
+
+    def _forked(self) -> None:
+        """In a forked child: this process gets a log of its own, when it first records."""
+        writer, self._writer = self._writer, _Closed
+        if isinstance(writer, LogWriter):
+            writer.abandon()
+        lifeline, self._lifeline = self._lifeline, None
+        if lifeline is not None:
+            lifeline.forked()
+        self._open_lock = threading.RLock()
+        self._pending.clear()
+        self._console = None
+        self._child = True
+
+    def __reduce__(self) -> tuple[Callable[..., Run], tuple[Any, ...]]:
+        """A run sent to another process records there into a log of its own."""
+        given = (str(self.root), self.project, self.id, self.attempt, self.rank, self._fields)
+        return _attach, given
+
+    # -- the end ---------------------------------------------------------------------------
+
+    def flush(self, *, durable: bool = False) -> bool:
+        """Write everything that has arrived.
+
+        Args:
+            durable: Also wait until the device confirms it: on True it survives a power cut.
+
+        Returns:
+            Whether all of it is stored.
+        """
+        with guard("flush"):
+            self._harvest()
+            if self._console is not None:
+                self._console.flush()
+            writer = self._writer
+            stored = not isinstance(writer, LogWriter) or writer.flush(durable=durable)
+            return stored and not self._pending
+        return False
+
+    def finish(
+        self, exit_code: int | None = None, timeout_s: float = 10.0, quiet: bool | None = None
+    ) -> None:
+        """End the run. A second call does nothing.
+
+        Args:
+            exit_code: Not zero: the run counts as failed.
+            timeout_s: Wait no longer for devices and disks; what is not stored by then is
+                counted, and said in one sentence.
+            quiet: Accepted for scripts written for other trackers.
+        """
+        end = End("finished", 0)
+        if exit_code is not None:
+            end = End("failed" if exit_code else "finished", int(exit_code))
+        self._end(end, timeout_s)
+
+    def _end(self, end: End, timeout_s: float = 10.0) -> None:
+        if self._finished:
+            return
+        self._finished = True
+        deadline = clock.monotonic() + timeout_s
+        with guard("finish"):
+            self._await_devices(deadline)
+        with guard("finish"):
+            if self._console is not None:
+                self._console.stop()
+            if not self._child:
+                self._record_end(end)
+        with guard("finish"):
+            writer, self._writer = self._writer, _Closed
+            if isinstance(writer, LogWriter):
+                writer.close(max(0.0, deadline - clock.monotonic()))
+                self._say_losses(writer)
+        with guard("finish"):
+            if self._lifeline is not None:
+                self._lifeline.close()
+            self._at_finish(self)
+
+    def _await_devices(self, deadline: float) -> None:
+        self._harvest()
+        while self._pending and clock.monotonic() < deadline:
+            clock.sleep(0.001)
+            self._harvest()
+
+    def _record_end(self, end: End) -> None:
+        writer = self._live_writer()
+        if self._redactor is not None:
+            items = [
+                {"where": item.where, "rule": item.rule, "count": item.count}
+                for item in self._redactor.masked()
+            ]
+            if items:
+                writer.event("masked", {"items": items})
+        for trouble in troubles():
+            fields = {
+                name: getattr(trouble, name) for name in ("place", "reason", "count", "sentence")
+            }
+            writer.event("trouble", plain(fields))
+        exception = end.exception
+        if exception is not None and self._redactor is not None:
+            exception = {k: self._redactor.text(v, "exception") for k, v in exception.items()}
+        writer.event(
+            "end",
+            {
+                "state": end.state,
+                "exit_code": end.exit_code,
+                "exception": plain(exception),
+                "skipped": self._skipped,
+                "refused": dict(list(self._refused.items())[:1000]),
+                "lost_records": writer.loss.records,
+                "lost_points": writer.loss.points,
+                "next_step": plain(max(int(self._reached) + 1, next(self._steps))),
+            },
+        )
+
+    def _say_losses(self, writer: LogWriter) -> None:
+        lost = writer.loss
+        if self._pending:
+            waiting = len(self._pending)
+            self._pending.clear()
+            tell(
+                f"{waiting} rows of run {self.name} were lost: their device did not answer in time."
+            )
+        if lost.records:
+            why = "; ".join(lost.reasons)
+            tell(
+                f"{lost.points} points ({lost.records} records) of run {self.name} were lost: {why}."
+            )
+
+    def __enter__(self) -> Run:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        end = End("finished", 0)
+        with guard("finish"):
+            end = end_of(kind, error, trace) if kind is not None else end
+        self._end(end)
+
+    def _end_with_process(self) -> None:
+        """At the end of the interpreter."""
+        end = End()
+        with guard("finish"):
+            end = of_process()
+        self._end(end)
+
+
+class DisabledRun(Run):
+    """A run that records nothing and costs nothing; everything else works as ever."""
+
+    def __init__(self, project: str, id: str, root: Path) -> None:
+        super().__init__(root=root, project=project, id=id, attempt=1, writer=None)
+
+    def log(self, data: object, step: object = None, commit: object = None) -> None:
+        """Do nothing."""
+
+    def _event(self, type: str, fields: dict[str, Any]) -> None:
+        """Do nothing."""
+
+    def _end(self, end: End, timeout_s: float = 10.0) -> None:
+        if not self._finished:
+            self._finished = True
+            self._at_finish(self)
+
+    def _forked(self) -> None:
+        """Do nothing."""
+
+    def flush(self, *, durable: bool = False) -> bool:
+        """Nothing waits."""
+        return True
+
+    @property
+    def disabled(self) -> bool:
+        """Whether nothing is recorded."""
+        return True
+
+
+def _told(kind: str, sentence: str) -> None:
+    note("log file", f"{kind}: {sentence.partition(';')[0]}", sentence)
+
+
+def _attach(
+    root: str, project: str, id: str, attempt: int, rank: int | None, fields: dict[str, Any]
+) -> Run:
+    """The run in the process that a pickled one arrived in."""
+    run = Run(
+        root=Path(root), project=project, id=id, attempt=attempt, writer=None, rank=rank, child=True
+    )
+    run._fields = dict(fields)
+    return run
