@@ -116,20 +116,22 @@ def tell_record(logs: RunLogs, now: float | None = None) -> RunRecord:
     return record
 
 
+def _rename(record: RunRecord, fields: Mapping[str, Any]) -> None:
+    for name, value in fields.items():
+        if name == "tags":
+            record.tags = tuple(value or ())
+        elif name in ("name", "notes", "group", "job_type"):
+            setattr(record, name, value)
+
+
 def _apply(record: RunRecord, event: Event) -> None:
     fields = event.fields
     if event.type == "run":
-        for name, value in (fields.get("set") or {}).items():
-            if name == "tags":
-                record.tags = tuple(value or ())
-            elif name in ("name", "notes", "group", "job_type"):
-                setattr(record, name, value)
+        _rename(record, fields.get("set") or {})
     elif event.type == "config":
         _assign(record.config, fields)
-        for path, value in fields.get("set") or ():
-            record.config_history.append((event.time, ".".join(path), value))
-        for path in fields.get("del") or ():
-            record.config_history.append((event.time, ".".join(path), None))
+        assigned = [*(fields.get("set") or ()), *((path, None) for path in fields.get("del") or ())]
+        record.config_history += [(event.time, ".".join(path), value) for path, value in assigned]
     elif event.type == "summary":
         _assign(record.summary, fields)
     elif event.type == "define":

@@ -58,7 +58,7 @@ class Console:
         self._open: list[tuple[_Tap, _Recorder]] = []
 
     def start(self) -> None:
-        """Begin to record; a second call does nothing. Never raises."""
+        """Begin to record; a second call does nothing. To be used once. Never raises."""
         with guard("console"), _lock:
             if self._open:
                 return

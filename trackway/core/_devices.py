@@ -56,7 +56,7 @@ def start_copies(values: dict[str, Any]) -> Copies:
     groups: dict[tuple[Any, Any], dict[str, Any]] = {}
     for name, value in values.items():
         if torch is not None and isinstance(value, torch.Tensor):
-            local = value.to_local() if hasattr(value, "placements") else value
+            local = value.to_local() if type(value).__name__ == "DTensor" else value
             groups.setdefault((local.device, local.dtype), {})[name] = local
         else:
             _start_jax(copies, name, value)

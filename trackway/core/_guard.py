@@ -138,8 +138,8 @@ def guarded_log(
         try:
             if commit is None and fast(self, data, step):
                 return
-        except Exception:  # noqa: S110 - only says that these values need the careful way
-            pass
+        except Exception:
+            pass  # it only says that these values need the careful way
         try:
             careful(self, data, step, commit)
         except Exception as error:

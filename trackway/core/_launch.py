@@ -13,8 +13,9 @@ import contextlib
 import errno
 import os
 import sys
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
@@ -252,12 +253,10 @@ def _above_streams(fd: int) -> int:
 
 def _spawn(read_fd: int, environment: dict[str, str]) -> int | None:
     """Start the companion; returns its pid where it became our own child."""
-    import signal
-
     # Renumbering clears close-on-exec in the child alone. To mark our own descriptor as
     # inheritable would hand it to whatever another thread starts in the meantime.
     target = 3 if read_fd != 3 else 4
-    actions = [
+    actions: list[tuple[object, ...]] = [
         (os.POSIX_SPAWN_DUP2, read_fd, target),
         (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDWR, 0),
         (os.POSIX_SPAWN_DUP2, 0, 1),
@@ -265,27 +264,54 @@ def _spawn(read_fd: int, environment: dict[str, str]) -> int | None:
     ]
     home = Path(__file__).absolute().parents[2]
     command = [sys.executable, "-W", "ignore", "-c", _PROGRAM, str(home), str(target)]
-    through_shell = os.access(SHELL, os.X_OK)
-    if through_shell:
-        command = [SHELL, "-c", '"$@" &', "sh", *command]
-    defaults = [signal.SIGPIPE, signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGCHLD]
-    try:
-        pid = os.posix_spawn(
-            command[0],
-            command,
-            environment,
-            file_actions=actions,
-            setsid=True,
-            setsigmask=[],
-            setsigdef=defaults,
-        )
-    except NotImplementedError:  # no setsid here; the companion makes its session itself
-        pid = os.posix_spawn(command[0], command, environment, file_actions=actions, setsigmask=[])
-    if not through_shell:
-        return pid
-    with contextlib.suppress(ChildProcessError):  # a SIGCHLD handler was faster, or ignores it
-        os.waitpid(pid, 0)
+    if not os.access(SHELL, os.X_OK):
+        return _start(command, environment, actions)
+    with _unseen_child():
+        shell = _start([SHELL, "-c", '"$@" &', "sh", *command], environment, actions)
+        with contextlib.suppress(ChildProcessError):  # the program ignores SIGCHLD
+            os.waitpid(shell, 0)
     return None
+
+
+def _start(
+    command: list[str], environment: dict[str, str], actions: list[tuple[object, ...]]
+) -> int:
+    import signal
+
+    defaults = [signal.SIGPIPE, signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGCHLD]
+    options: dict[str, Any] = {"file_actions": actions, "setsigmask": [], "setsigdef": defaults}
+    try:
+        return os.posix_spawn(command[0], command, environment, setsid=True, **options)
+    except NotImplementedError:  # an old system; the companion makes its session itself
+        return os.posix_spawn(command[0], command, environment, **options)
+
+
+@contextlib.contextmanager
+def _unseen_child() -> Iterator[None]:
+    """Keep the end of a child that is born and collected in the block from SIGCHLD handlers."""
+    import signal
+
+    number = signal.SIGCHLD
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {number})
+    was_pending = number in signal.sigpending()
+    try:
+        yield
+        # One pending signal may stand for several children: it is taken only if ours was the one.
+        if not was_pending and number in signal.sigpending() and not _has_dead_child():
+            signal.sigwait({number})
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _has_dead_child() -> bool:
+    """Whether a child waits to be collected, as far as the system tells without collecting it."""
+    if not hasattr(os, "waitid"):
+        return True
+    changes = os.WEXITED | os.WSTOPPED | os.WCONTINUED
+    try:
+        return os.waitid(os.P_ALL, 0, changes | os.WNOWAIT | os.WNOHANG) is not None
+    except ChildProcessError:
+        return False
 
 
 def _write_unkilled(fd: int, data: bytes) -> None:

@@ -122,8 +122,10 @@ _SHAPES: Final = (
 _ALWAYS: Final = frozenset(["password", "passwd", "passphrase", "passcode", "secret"])
 # after these unless it is a path, a placeholder or a plain number;
 _STRONG: Final = frozenset(
-    "pwd credential cred apikey accesskey secretkey privatekey authtoken accesstoken clientsecret "
-    "authorization".split()
+    str.split(
+        "pwd credential cred apikey accesskey secretkey privatekey authtoken accesstoken clientsecret "
+        "authorization"
+    )
 )
 _STRONG_PAIRS: Final = frozenset(
     f"{first} {last}"
@@ -139,21 +141,27 @@ _STRONG_PAIRS: Final = frozenset(
     for first in firsts.split()
 )
 # after these only where it looks random,
-_WEAK: Final = frozenset("token key auth oauth bearer jwt cookie signature sig sas pat".split())
+_WEAK: Final = frozenset(str.split("token key auth oauth bearer jwt cookie signature sig sas pat"))
 # and not with these, which tell that another kind of key is meant.
 _OTHER_KEYS: Final = frozenset(
-    "primary foreign sort partition public cache lookup index group dict config state metric data "
-    "image feature label query value row column map hash join storage object dedup prng rng jax "
-    "random sweep seed idempotency commit sha tokenizer".split()
+    str.split(
+        "primary foreign sort partition public cache lookup index group dict config state metric data "
+        "image feature label query value row column map hash join storage object dedup prng rng jax "
+        "random sweep seed idempotency commit sha tokenizer"
+    )
 )
 _SINGULAR: Final = _ALWAYS | _STRONG | _WEAK
 # The last word of a name that tells something about a secret, and the first of one that asks.
 _ABOUT: Final = frozenset(
-    "id file path dir directory folder name length len size count type kind policy field column "
-    "prompt env var version format enabled required label index num limit per rate usage".split()
+    str.split(
+        "id file path dir directory folder name length len size count type kind policy field column "
+        "prompt env var version format enabled required label index num limit per rate usage"
+    )
 )
 _ASKS: Final = frozenset(
-    "no use has is enable disable require requires show hide num max min n allow skip with".split()
+    str.split(
+        "no use has is enable disable require requires show hide num max min n allow skip with"
+    )
 )
 
 _CODE_SUFFIXES: Final = (
@@ -294,7 +302,7 @@ def _kind_of(words: Sequence[str]) -> _Kind:
         return _Kind.ALWAYS if not about or words[-1] == "id" else _Kind.NONE
     if about:
         return _Kind.NONE
-    pairs = {f"{first} {last}" for first, last in zip(words, words[1:], strict=False)}
+    pairs = {" ".join(words[at : at + 2]) for at in range(len(words))}
     if known & _STRONG or pairs & _STRONG_PAIRS:
         return _Kind.STRONG
     return _Kind.WEAK if known & _WEAK and not known & _OTHER_KEYS else _Kind.NONE

@@ -11,7 +11,7 @@ import datetime
 import enum
 import math
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import PurePath
 from typing import Any, Final
 
@@ -64,11 +64,11 @@ class Sorted:
         else:
             try:
                 self.others[name] = plain(value, strict=True)
-            except Unplain as error:
+            except UnplainError as error:
                 self.refused.append((name, str(error)))
 
 
-class Unplain(Exception):
+class UnplainError(Exception):
     """A value of this kind has no plain form."""
 
 
@@ -99,9 +99,33 @@ def _flatten_into(
             flat[encodable(name)] = value
 
 
+_PLAIN: dict[type, bool] = {float: False, int: True, bool: False}
+"""Types that ``struct`` packs as f64 just as ``number_of`` would; True: if not too large."""
+
+
+def exact(values: Iterable[Any]) -> bool:
+    """Whether all values are numbers of Python or NumPy that f64 holds exactly."""
+    kinds = {*map(type, values)}
+    if not _PLAIN.keys() >= kinds:
+        return False
+    if not any(_PLAIN[kind] for kind in kinds):
+        return True
+    return all(-EXACT <= value <= EXACT for value in values if _PLAIN[type(value)])
+
+
+def _learn_numpy(numpy: Any) -> None:
+    """NumPy is loaded: its scalar types are plain from now on."""
+    for name in ("float16", "float32", "float64", "bool_"):
+        _PLAIN[getattr(numpy, name)] = False
+    for name in ("int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64"):
+        _PLAIN[getattr(numpy, name)] = True
+
+
 def sort_values(flat: Mapping[str, object]) -> Sorted:
     """Sort all values of one call."""
     found = Sorted()
+    if len(_PLAIN) == 3 and hasattr(sys.modules.get("numpy"), "uint64"):
+        _learn_numpy(sys.modules["numpy"])
     for name, value in flat.items():
         found.put(name, value)
     return found
@@ -169,19 +193,16 @@ def from_python(item: object) -> Number | str | None:
 
 
 def _torch_number(value: Any) -> Number | _Device | str | None:
-    if value.is_meta:
-        return "a tensor on the meta device has no value"
-    placements = getattr(value, "placements", None)
-    if placements is not None:
+    if type(value).__name__ == "DTensor":
         # A distributed tensor: asking it for a number would be a collective call.
-        if not all(placement.is_replicate() for placement in placements):
+        if not all(placement.is_replicate() for placement in value.placements):
             return "a sharded tensor has only a part of the value on this rank"
         value = value.to_local()
     if value.numel() != 1:
         return None
-    if value.device.type != "cpu":
-        return DEVICE
-    return from_python(value.item())
+    if value.is_cpu:
+        return from_python(value.item())
+    return "a tensor on the meta device has no value" if value.is_meta else DEVICE
 
 
 def _jax_number(value: Any, jax: Any) -> Number | _Device | str | None:
@@ -240,7 +261,7 @@ def plain(value: object, *, strict: bool = False, depth: int = 0) -> Any:
 
     Args:
         value: Anything.
-        strict: Raise Unplain for what has no plain form, in place of keeping its ``repr``.
+        strict: Raise UnplainError for what has no plain form, in place of keeping its ``repr``.
         depth: How deep inside another value this one is.
     """
     if value is None or type(value) in (bool, float):
@@ -270,10 +291,12 @@ def _plain_container(value: object, strict: bool, depth: int) -> Any:
         return [inner(item) for item in value]  # type: ignore[attr-defined]
     if isinstance(value, (set, frozenset)):
         return sorted(map(inner, value), key=repr)
-    if isinstance(value, (PurePath, datetime.timedelta)):
+    if isinstance(value, (PurePath, datetime.timedelta, datetime.date, datetime.time)):
         return encodable(str(value))
-    if isinstance(value, (datetime.date, datetime.time)):
-        return value.isoformat()
+    return _plain_object(value, strict, inner)
+
+
+def _plain_object(value: object, strict: bool, inner: Callable[[object], Any]) -> Any:
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {f.name: inner(getattr(value, f.name, None)) for f in dataclasses.fields(value)}
     mapping = None if isinstance(value, type) else _foreign_mapping(value)
@@ -306,7 +329,9 @@ def _plain_array(value: object) -> Any:
 def _described(value: object, strict: bool) -> str:
     """What has no plain form, by name: functions and classes by theirs, the rest by repr."""
     if strict:
-        raise Unplain(f"a {type(value).__module__}.{type(value).__qualname__} is no number or text")
+        raise UnplainError(
+            f"a {type(value).__module__}.{type(value).__qualname__} is no number or text"
+        )
     name = getattr(value, "__qualname__", None)
     if name is not None:
         return f"{getattr(value, '__module__', '?')}.{name}"

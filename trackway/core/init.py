@@ -324,13 +324,20 @@ def _begin_companion(run: Run, settings: Settings) -> None:
             pid=os.getpid(),
             process_started=process_started(os.getpid()),
             argv=list(map(str, getattr(sys, "orig_argv", sys.argv))),
-            cwd=os.getcwd(),
-            script=None if script is None else os.path.abspath(script),
+            cwd=_folder(),
+            script=None if script is None else str(Path(script).absolute()),
             settings=plain(asdict(settings)),
         )
         run._lifeline = launch(spec)
         if run._lifeline.reason:
             note("companion", "not started", f"no companion was started: {run._lifeline.reason}.")
+
+
+def _folder() -> str:
+    try:
+        return str(Path.cwd())
+    except OSError:
+        return ""  # it was removed; the script's folder still says where the code is
 
 
 def _greet(run: Run) -> None:

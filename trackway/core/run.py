@@ -18,7 +18,7 @@ from trackway.backend.file.writer import SLOW_WRITE_S, LogWriter
 from trackway.core._end import End, end_of, of_process
 from trackway.core._guard import guard, guarded_log, note, tell, troubles
 from trackway.core._tree import Tree
-from trackway.core._values import Sorted, encodable, flatten, plain, sort_values
+from trackway.core._values import Sorted, encodable, exact, flatten, plain, sort_values
 from trackway.types import Settings
 
 if TYPE_CHECKING:
@@ -30,6 +30,10 @@ if TYPE_CHECKING:
 __all__ = ["DisabledRun", "Run"]
 
 _I64: Final = 1 << 63
+
+_LARGE: Final = float(EXACT // 2)
+"""A sum below this hides no integer beyond 2**53, unless others of like size cancel it."""
+
 _NAMED: Final = 20
 """How many different refused names are told; further ones are counted together."""
 
@@ -111,12 +115,13 @@ class Run:
 
     # -- logging ---------------------------------------------------------------------------
 
-    def _log_fast(self, data: Any, step: Any) -> bool:
-        """Rows of names seen before whose values are Python numbers; False for anything else.
+    def _log_fast(self, data: Any, step: Any) -> bool:  # noqa: C901 - flat, because it is hot
+        """Rows of names seen before whose values are plain numbers; False for anything else.
 
         ``sum`` is the type check: a sum of floats and integers is a float, whereas a tensor, a
         NumPy scalar, a list or a text makes it something else or raises, and a large integer or
-        a NaN makes it large or NaN. Names first seen as integers are looked at one by one.
+        a NaN makes it large or NaN; only then the types are looked at. Names first seen as
+        integers are looked at one by one, as two large ones could cancel each other.
         """
         writer = self._writer
         plan = writer.plans.get(tuple(data))
@@ -124,7 +129,7 @@ class Run:
             return False
         values = data.values()
         total = sum(values, 0.0)
-        if total.__class__ is not float or not -EXACT < total < EXACT:
+        if (total.__class__ is not float or not -_LARGE < total < _LARGE) and not exact(values):
             return False
         for name in plan.integers:
             if not -EXACT <= data[name] <= EXACT:
@@ -306,7 +311,7 @@ class Run:
     def _redacted(self, name: str, value: object, where: str) -> object:
         if self._redactor is None:
             return value
-        return self._redactor.value(name, value, f"{where}.{name}")
+        return self._redactor.value(name, value, where)
 
     def define_metric(
         self,
@@ -566,7 +571,7 @@ class Run:
         if lost.records:
             why = "; ".join(lost.reasons)
             tell(
-                f"{lost.points} points ({lost.records} records) of run {self.name} were lost: {why}."
+                f"{lost.points} points ({lost.records} records) of run {self.name} are lost: {why}."
             )
 
     def __enter__(self) -> Run:

@@ -30,14 +30,14 @@ ENDS = [
 ]
 
 
-def has_exit_in_pidfd() -> bool:
+def _has_exit_in_pidfd() -> bool:
     if sys.platform != "linux":
         return False
     return tuple(map(int, os.uname().release.split(".")[:2])) >= (6, 15)
 
 
 @contextmanager
-def child(code: str) -> Iterator[subprocess.Popen[bytes]]:
+def _child(code: str) -> Iterator[subprocess.Popen[bytes]]:
     """A process that runs ``code`` once its standard input has a line."""
     process = subprocess.Popen([sys.executable, "-c", f"input(); {code}"], stdin=subprocess.PIPE)
     try:
@@ -47,7 +47,7 @@ def child(code: str) -> Iterator[subprocess.Popen[bytes]]:
         process.communicate()
 
 
-def end(process: subprocess.Popen[bytes], by: signal.Signals | None) -> None:
+def _end(process: subprocess.Popen[bytes], by: signal.Signals | None) -> None:
     assert process.stdin is not None
     process.stdin.write(b"\n")
     process.stdin.flush()
@@ -55,7 +55,7 @@ def end(process: subprocess.Popen[bytes], by: signal.Signals | None) -> None:
         process.send_signal(by)
 
 
-def wait_until_gone(watch: ProcessWatch) -> None:
+def _wait_until_gone(watch: ProcessWatch) -> None:
     deadline = time.monotonic() + 20
     while not watch.is_gone():
         assert time.monotonic() < deadline
@@ -68,22 +68,22 @@ def test_end_of_an_uncollected_process(
     code: str, by: signal.Signals | None, expected: Death
 ) -> None:
     """How a process ended is known while its parent has not collected it."""
-    with child(code) as process:
+    with _child(code) as process:
         watch = ProcessWatch(process.pid, process_started(process.pid))
         assert not watch.is_gone()
-        end(process, by)
-        wait_until_gone(watch)
+        _end(process, by)
+        _wait_until_gone(watch)
         assert watch.death() == expected
         watch.close()
 
 
-@pytest.mark.skipif(not has_exit_in_pidfd(), reason="needs Linux 6.15")
+@pytest.mark.skipif(not _has_exit_in_pidfd(), reason="needs Linux 6.15")
 @pytest.mark.parametrize(("code", "by", "expected"), ENDS)
 def test_end_of_a_collected_process(code: str, by: signal.Signals | None, expected: Death) -> None:
     """How a process ended is known even after its parent has collected it."""
-    with child(code) as process:
+    with _child(code) as process:
         watch = ProcessWatch(process.pid, process_started(process.pid))
-        end(process, by)
+        _end(process, by)
         process.wait()
         assert watch.is_gone()
         assert watch.death() == expected
@@ -94,11 +94,11 @@ def test_end_of_a_collected_process(code: str, by: signal.Signals | None, expect
 def test_end_is_unknown_where_the_kernel_does_not_tell(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without a pidfd a collected process is noticed to be gone, and how it ended is unknown."""
     monkeypatch.setattr(_death, "_open_pidfd", lambda pid: None)
-    with child("raise SystemExit(3)") as process:
+    with _child("raise SystemExit(3)") as process:
         watch = ProcessWatch(process.pid, process_started(process.pid))
         assert watch.fd is None
         assert not watch.is_gone()
-        end(process, None)
+        _end(process, None)
         process.wait()
         assert watch.is_gone()
         assert watch.death() == Death()
@@ -108,19 +108,19 @@ def test_end_is_unknown_where_the_kernel_does_not_tell(monkeypatch: pytest.Monke
 def test_end_is_known_from_a_zombie_without_pidfd(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without a pidfd the exit code of an uncollected process is known all the same."""
     monkeypatch.setattr(_death, "_open_pidfd", lambda pid: None)
-    with child("raise SystemExit(3)") as process:
+    with _child("raise SystemExit(3)") as process:
         watch = ProcessWatch(process.pid, process_started(process.pid))
-        end(process, None)
-        wait_until_gone(watch)
+        _end(process, None)
+        _wait_until_gone(watch)
         assert watch.death() == Death(exit_code=3, known=True)
 
 
 @linux
 def test_a_process_dead_before_the_watch_began() -> None:
     """A zombie that we only meet as one still tells how it ended."""
-    with child("raise SystemExit(4)") as process:
+    with _child("raise SystemExit(4)") as process:
         started = process_started(process.pid)
-        end(process, None)
+        _end(process, None)
         while _death._stat_field(process.pid, 3) != b"Z":
             time.sleep(0.005)
         watch = ProcessWatch(process.pid, started)
@@ -131,8 +131,8 @@ def test_a_process_dead_before_the_watch_began() -> None:
 
 def test_a_pid_that_never_existed() -> None:
     """A pid nobody has is gone at once, in a way unknown."""
-    with child("pass") as process:
-        end(process, None)
+    with _child("pass") as process:
+        _end(process, None)
         process.wait()
         watch = ProcessWatch(process.pid)
         assert watch.fd is None
@@ -174,7 +174,7 @@ def test_names_with_parentheses_do_not_confuse(tmp_path: Path) -> None:
         watch = ProcessWatch(process.pid, process_started(process.pid))
         assert not watch.is_gone()
         process.kill()
-        wait_until_gone(watch)
+        _wait_until_gone(watch)
         assert watch.death() == Death(signal=9, known=True)
         watch.close()
     finally:

@@ -7,6 +7,13 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+resource: Any
+try:
+    import resource
+except ImportError:  # Windows
+    resource = None
 
 
 def _open_new(path: Path) -> int:
@@ -18,6 +25,15 @@ def _open_new(path: Path) -> int:
 def _open_again(path: Path) -> int:
     flags = os.O_RDWR | os.O_APPEND | getattr(os, "O_CLOEXEC", 0)
     return os.open(path, flags | getattr(os, "O_BINARY", 0))
+
+
+def _waits() -> int:
+    """How often this thread gave up the processor to wait for something.
+
+    A new number each time where the system does not tell.
+    """
+    who = getattr(resource, "RUSAGE_THREAD", None)
+    return time.perf_counter_ns() if who is None else resource.getrusage(who).ru_nvcsw
 
 
 @dataclass(slots=True)
@@ -35,4 +51,5 @@ class FileSystem:
     truncate: Callable[[int, int], None] = os.ftruncate
     close: Callable[[int], None] = os.close
     make_folder: Callable[[Path], None] = lambda path: os.makedirs(path, exist_ok=True)
+    waits: Callable[[], int] = _waits
     time: Callable[[], float] = time.time

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import os
 import re
 import secrets
 from pathlib import Path
@@ -48,7 +47,7 @@ class BlobStore:
         beside = target.with_name(f".{digest}.{secrets.token_hex(4)}.beside")
         try:
             beside.write_bytes(data)
-            os.replace(beside, target)
+            beside.replace(target)
         except OSError:
             with contextlib.suppress(OSError):
                 beside.unlink()

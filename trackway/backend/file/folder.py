@@ -10,7 +10,7 @@ from typing import Final
 
 from trackway.errors import NotFoundError
 
-__all__ = ["default_root", "make_root", "projects", "run_folders", "logs"]
+__all__ = ["default_root", "logs", "make_root", "projects", "run_folders"]
 
 DIR_VARIABLE: Final = "TRACKWAY_DIR"
 _RESERVED: Final = {"blobs"}
@@ -40,9 +40,8 @@ def make_root(root: Path) -> None:
     if root.is_dir():
         return
     root.mkdir(parents=True, exist_ok=True)
-    with contextlib.suppress(FileExistsError):
-        with (root / ".gitignore").open("x") as file:
-            file.write("*\n")
+    with contextlib.suppress(FileExistsError), (root / ".gitignore").open("x") as file:
+        file.write("*\n")
 
 
 def projects(root: Path) -> list[str]:

@@ -227,9 +227,6 @@ def _part_of_events(number: int, written: Written, key: str) -> _Part | None:
     )
 
 
-_KINDS: dict[str, type] = {"i": np.int64, "b": np.bool_}
-
-
 def _joined(parts: list[_Part]) -> Columns:
     if not parts:
         none = np.empty(0, np.int64)
@@ -238,7 +235,7 @@ def _joined(parts: list[_Part]) -> Columns:
     values = [_as_objects(p) if "o" in types and p.type != "o" else p.values for p in parts]
     joined = np.concatenate(values)
     if len(types) == 1:
-        joined = joined.astype(_KINDS.get(types.pop(), joined.dtype.type), copy=False)
+        joined = _as_declared(joined, types.pop())
     columns = Columns(
         np.concatenate([part.steps for part in parts]),
         np.concatenate([part.times for part in parts]),
@@ -252,10 +249,23 @@ def _joined(parts: list[_Part]) -> Columns:
     return columns.take(_arrival(columns, writers, offsets))
 
 
+def _as_declared(values: npt.NDArray[Any], type: str) -> npt.NDArray[Any]:
+    """Floats as the integers or booleans they were declared to be, where they all are.
+
+    The letter says what the first value was; a later one may be a float of any kind.
+    """
+    kind = {"i": np.int64, "b": np.bool_}.get(type)
+    if kind is None:
+        return values
+    with np.errstate(invalid="ignore"):
+        declared: npt.NDArray[Any] = values.astype(kind)
+    back = declared.astype(np.float64).view(np.int64)  # by their bits: -0.0 is no integer
+    return declared if (back == np.ascontiguousarray(values).view(np.int64)).all() else values
+
+
 def _as_objects(part: _Part) -> npt.NDArray[Any]:
-    plain: npt.NDArray[Any] = part.values.astype(_KINDS.get(part.type, np.float64))
-    values = np.empty(len(plain), object)
-    values[:] = plain.tolist()
+    values = np.empty(len(part.values), object)
+    values[:] = _as_declared(part.values, part.type).tolist()
     return values
 
 

@@ -88,14 +88,13 @@ REDECLARE_BYTES: Final = 1 << 20
 class Plan:
     """How rows of one keyset are encoded: ``head + crc + pack(ROW, id, step, time, *values)``."""
 
-    __slots__ = ("head", "id", "integers", "names", "pack", "size", "types")
+    __slots__ = ("head", "id", "integers", "keyset", "pack", "size")
 
     def __init__(self, keyset: Keyset) -> None:
         count = len(keyset.names)
         layout = struct.Struct(f"<BIqd{count}d")
         self.id = keyset.id
-        self.names = keyset.names
-        self.types = keyset.types
+        self.keyset = keyset
         self.integers = tuple(
             name for name, type in zip(keyset.names, keyset.types, strict=True) if type == "i"
         )
@@ -159,11 +158,12 @@ class LogWriter:
         self._tell = tell
         self._files = files or FileSystem()
         self._lock = threading.RLock()  # keysets, and the way into trouble; never the way of a row
-        self._keysets: dict[tuple[tuple[str, ...], str, str], Keyset] = {}
+        self._declared: dict[tuple[tuple[str, ...], str, str], Plan] = {}
         self._next_keyset = 0
         self._declared_at = 0
         self._debt = 0.0
         self._debt_time = 0.0
+        self._waits = 0
         self._keeping = False
         self._slow = False
         self._well = False
@@ -302,14 +302,17 @@ class LogWriter:
         """The plan of a keyset, declared in the log by the time it is returned."""
         key = (names, types, space)
         with self._lock:
-            known = self._keysets.get(key)
+            known = self._declared.get(key)
             if known is None:
-                known = Keyset(self._next_keyset, names, types, space)
+                known = Plan(Keyset(self._next_keyset, names, types, space))
                 self._next_keyset += 1
-                self._keysets[key] = known
+                self._declared[key] = known
                 # Twice, so that a damaged byte in one declaration costs no row its names.
-                self.write_frame(encode_keyset(known) * 2)
-            return Plan(known)
+                self.write_frame(encode_keyset(known.keyset) * 2)
+            return known
+
+    def _declarations(self) -> bytes:
+        return b"".join(encode_keyset(plan.keyset) for plan in list(self._declared.values()))
 
     def write_frame(self, data: bytes) -> bool:
         """Append whole frames; returns whether they are in the file."""
@@ -396,6 +399,10 @@ class LogWriter:
 
     def slow(self, now: float, duration_s: float) -> None:
         """One write took ``duration_s``: past a debt, begin to coalesce."""
+        waits = self._files.waits()
+        waited, self._waits = waits != self._waits, waits
+        if not waited:
+            return  # not the disk: the processor was given to somebody else meanwhile
         forgiven = max(0.0, now - self._debt_time) * SLOW_SHARE
         self._debt = max(0.0, self._debt - forgiven) + duration_s
         self._debt_time = now
@@ -420,7 +427,7 @@ class LogWriter:
                 self._enter("the folder of the run was removed", slow=False)
         elif status.st_size - self._declared_at > REDECLARE_BYTES:
             self._declared_at = status.st_size
-            self.write_frame(b"".join(map(encode_keyset, list(self._keysets.values()))))
+            self.write_frame(self._declarations())
 
     def _enter(self, why: str, *, slow: bool) -> None:
         """From now on records are kept in memory and a thread writes them. Lock held."""
@@ -467,7 +474,7 @@ class LogWriter:
         if self._kept_bytes + len(data) > BUFFER_LIMIT or self._closed:
             self.loss.add(_points_of(data), self._why)
             if data[FRAME.size] == KEYSET:
-                self._keysets.clear()
+                self._declared.clear()
             self.plans.clear()
             return len(data)
         self._kept_bytes += len(data)
@@ -570,8 +577,7 @@ class LogWriter:
         fresh = self._files.open_new(self.path)
         try:
             if not _copy(self.fd, fresh, self._files.write):
-                again = [encode_header(self.header), *map(encode_keyset, self._keysets.values())]
-                self._files.write(fresh, b"".join(again))
+                self._files.write(fresh, encode_header(self.header) + self._declarations())
             os.dup2(fresh, self.fd, inheritable=False)
         except OSError:
             self.path.unlink(missing_ok=True)

@@ -323,9 +323,12 @@ class Companion:
             environ=spec.environment(os.environ),
             redactor=redactor,
         )
-        if not self._gpu_known.wait(GPU_START_S):
-            return {**facts, "gpus": [], "gpus_reason": "the NVIDIA driver does not answer"}
-        return {**facts, **self._gpu_facts, "argv_truncated": spec.argv_truncated}
+        gpus: dict[str, object]
+        if self._gpu_known.wait(GPU_START_S):
+            gpus = self._gpu_facts
+        else:
+            gpus = {"gpus": [], "gpus_reason": "the NVIDIA driver does not answer"}
+        return {**facts, "argv_truncated": spec.argv_truncated, **gpus}
 
     def _capture_git(self, redactor: Redactor) -> dict[str, object]:
         from trackway.backend.file.blobs import BlobStore
@@ -360,7 +363,11 @@ class Companion:
             told = self._told.get(kind, 0)
             if told == 0 or (final and trouble.count > told):
                 self._told[kind] = trouble.count
+                # An error may quote what it stumbled over; without a filter it is not quoted.
+                sentence = f"{trouble.place} did not work ({trouble.reason})"
+                if self._redactor is not None:
+                    sentence = self._redactor.text(trouble.sentence, "trouble")
                 fields = {"place": trouble.place, "reason": trouble.reason}
                 self._writer.event(
-                    "trouble", {**fields, "count": trouble.count, "sentence": trouble.sentence}
+                    "trouble", {**fields, "count": trouble.count, "sentence": sentence}
                 )

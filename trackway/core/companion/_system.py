@@ -262,9 +262,7 @@ def _usage(process: psutil.Process) -> _Usage:
     return _Usage(cpu.user + cpu.system, children_s, read_bytes, write_bytes, process.create_time())
 
 
-def _spent(
-    last: Mapping[Any, _Usage], usages: Mapping[Any, _Usage], since: float
-) -> Reading:
+def _spent(last: Mapping[Any, _Usage], usages: Mapping[Any, _Usage], since: float) -> Reading:
     """What the tree used between two samples, children that came or went included."""
     own_s = children_s = read_bytes = write_bytes = 0.0
     for process, usage in usages.items():

@@ -1,0 +1,1 @@
+"""What a program sees of a run, and what is on disk afterwards."""
