@@ -29,13 +29,13 @@ _PREFIXES: Final = ("TRACKWAY_", "SLURM_", "PMI_", "PMIX_", "OMPI_", "KUBERNETES
 
 
 @pytest.fixture(autouse=True)
-def _isolated(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """A working directory, home and caches of the test's own; nothing said by the environment.
+def _isolated(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Run the test in its ``tmp_path``, with an empty home and nothing said by the environment.
 
-    Its patches are its own too: a test that undoes ``monkeypatch`` keeps the isolation.
+    The patches are the fixture's own: a test that undoes ``monkeypatch`` keeps the isolation.
+    The home lies elsewhere, so that nothing but the test puts files into ``tmp_path``.
     """
     home = tmp_path_factory.mktemp("home")
-    work = tmp_path_factory.mktemp("work")
     with pytest.MonkeyPatch.context() as patch:
         for name in list(os.environ):
             if name in _RANKS or name.startswith(_PREFIXES):
@@ -45,7 +45,7 @@ def _isolated(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         patch.setenv("XDG_CACHE_HOME", str(home / ".cache"))
         patch.setenv("XDG_CONFIG_HOME", str(home / ".config"))
         patch.setenv("GIT_CONFIG_NOSYSTEM", "1")
-        patch.chdir(work)
+        patch.chdir(tmp_path)
         yield
 
 

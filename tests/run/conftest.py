@@ -58,6 +58,7 @@ class Program:
     def __init__(self, folder: Path, root: Path) -> None:
         self.folder = folder
         self.root = root
+        self._started: list[subprocess.Popen[bytes]] = []
 
     def environment(self, **more: str) -> dict[str, str]:
         """The environment the programs run in."""
@@ -75,7 +76,7 @@ class Program:
         """Start it; standard streams are pipes."""
         script = self.folder / "train.py"
         script.write_text(textwrap.dedent(code))
-        return subprocess.Popen(
+        process = subprocess.Popen(
             [sys.executable, str(script), *arguments],
             cwd=self.folder,
             env=self.environment(**more),
@@ -83,6 +84,14 @@ class Program:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
         )
+        self._started.append(process)
+        return process
+
+    def end(self) -> None:
+        """Kill what still runs."""
+        for process in self._started:
+            process.kill()
+            process.communicate()
 
     def run(self, code: str, *arguments: str, **more: str) -> tuple[int, bytes, bytes]:
         """Run it to its end: exit code, standard output, standard error."""
@@ -108,8 +117,10 @@ class Program:
 
 
 @pytest.fixture
-def program(tmp_path: Path, root: Path) -> Program:
+def program(tmp_path: Path, root: Path) -> Iterator[Program]:
     """Programs that record into the test's root."""
     folder = tmp_path / "code"
     folder.mkdir()
-    return Program(folder, root)
+    program = Program(folder, root)
+    yield program
+    program.end()

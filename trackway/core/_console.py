@@ -151,8 +151,12 @@ class _Recorder:
             self._owner = me
             self._stuck = False
             screen, inbox = self._screen, self._inbox
-            self._give(screen.write("".join([inbox.popleft() for _ in range(len(inbox))])))
-            if screen.waiting or partial or self._lost:
+            text = "".join([inbox.popleft() for _ in range(len(inbox))])
+            if self._lost and (partial or text.endswith("\n")):
+                text += f"… [{self._lost} writes left out]\n"
+                self._lost = 0
+            self._give(screen.write(text))
+            if partial or screen.waiting:
                 self._settle(partial)
             else:
                 self._due = None
@@ -163,9 +167,6 @@ class _Recorder:
     def _settle(self, partial: bool) -> None:
         """Record what has not led to a complete line, if it is time to."""
         screen = self._screen
-        if self._lost:
-            screen.feed(f"\n… [{self._lost} writes left out]\n")
-            self._lost = 0
         due, self._due = self._due, None
         if partial or (due is not None and self._clock() >= due):
             self._give(screen.take(partial=True))

@@ -129,11 +129,25 @@ def of_process() -> End:
     """How this process is ending, as far as was noticed."""
     if _watch.end is not None:
         return _watch.end
+    error = _last_error()
+    if error is not None:
+        return end_of(type(error), error, error.__traceback__)
     if _script_ran_to_its_end():
         return End("finished", 0)
     if _watch.exit_code is None:
         return End("finished", None)  # perhaps by ``raise SystemExit(n)``; the companion may know
     return End("failed" if _watch.exit_code else "finished", _watch.exit_code)
+
+
+def _last_error() -> BaseException | None:
+    """The error that Python printed last, where somebody's except hook took the place of ours.
+
+    Not at a prompt or in a notebook, where it is that of some earlier input.
+    """
+    if hasattr(sys, "ps1") or "ipykernel" in sys.modules:
+        return None
+    error = getattr(sys, "last_exc", None) or getattr(sys, "last_value", None)
+    return error if isinstance(error, BaseException) else None
 
 
 def _script_ran_to_its_end() -> bool:

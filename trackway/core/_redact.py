@@ -34,6 +34,8 @@ _KEY_LINES: Final = 400  # a private key that never ends is masked for this many
 _MAX_PLACES: Final = 2000
 _MAX_NAMES: Final = 4096
 _MAX_DEPTH: Final = 64
+# Invariant: a longer value after a name that holds secrets is masked, hence passed over once.
+_MAX_PLAIN: Final = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +79,7 @@ _SHAPES: Final = (
     _Shape(
         "github-token",
         ("ghp_", "gho_", "ghu_", "ghs_", "ghr_", "github_pat_"),
-        r"(?<![A-Za-z0-9_])(?P<s>gh[opusr]_[A-Za-z0-9]{20,}|github_pat_\w{20,})",
+        r"(?<![A-Za-z0-9_])(?P<s>gh[opusr]_[A-Za-z0-9]{20,}|github_pat_[A-Za-z0-9]{16}\w*)",
     ),
     _Shape(
         "gitlab-token",
@@ -118,14 +120,16 @@ _SHAPES: Final = (
     ),
 )
 
+_BY_NEEDLE: Final = tuple((needle, shape) for shape in _SHAPES for needle in shape.needles)
+
 # The words of names, singular. After the first the value is a secret whatever it looks like;
 _ALWAYS: Final = frozenset(["password", "passwd", "passphrase", "passcode", "secret"])
 # after these unless it is a path, a placeholder or a plain number;
 _STRONG: Final = frozenset(
-    str.split(
-        "pwd credential cred apikey accesskey secretkey privatekey authtoken accesstoken clientsecret "
-        "authorization"
-    )
+    (
+        "pwd credential cred apikey accesskey secretkey privatekey authtoken accesstoken "
+        "clientsecret authorization"
+    ).split()
 )
 _STRONG_PAIRS: Final = frozenset(
     f"{first} {last}"
@@ -141,27 +145,28 @@ _STRONG_PAIRS: Final = frozenset(
     for first in firsts.split()
 )
 # after these only where it looks random,
-_WEAK: Final = frozenset(str.split("token key auth oauth bearer jwt cookie signature sig sas pat"))
+_WEAK: Final = frozenset(("token key auth oauth bearer jwt cookie signature sig sas pat").split())
 # and not with these, which tell that another kind of key is meant.
 _OTHER_KEYS: Final = frozenset(
-    str.split(
-        "primary foreign sort partition public cache lookup index group dict config state metric data "
-        "image feature label query value row column map hash join storage object dedup prng rng jax "
-        "random sweep seed idempotency commit sha tokenizer"
-    )
+    (
+        "primary foreign sort partition public cache lookup index group dict config state metric "
+        "data image feature label query value row column map hash join storage object dedup prng "
+        "rng jax random sweep seed idempotency commit sha tokenizer"
+    ).split()
 )
 _SINGULAR: Final = _ALWAYS | _STRONG | _WEAK
 # The last word of a name that tells something about a secret, and the first of one that asks.
 _ABOUT: Final = frozenset(
-    str.split(
-        "id file path dir directory folder name length len size count type kind policy field column "
-        "prompt env var version format enabled required label index num limit per rate usage"
-    )
+    (
+        "id file path dir directory folder name length len size count type kind policy field "
+        "column prompt env var version format enabled required label index num limit per rate "
+        "usage"
+    ).split()
 )
 _ASKS: Final = frozenset(
-    str.split(
+    (
         "no use has is enable disable require requires show hide num max min n allow skip with"
-    )
+    ).split()
 )
 
 _CODE_SUFFIXES: Final = (
@@ -195,7 +200,7 @@ _QUOTED: Final = (
     r'|\\"(?P<c>[^"\\\n]*)\\"'
     r"|\\'(?P<d>[^'\\\n]*)\\')"
 )
-_BARE: Final = r"(?:(?i:bearer|basic|token|apikey)[ \t]{1,4})?(?P<s>[\"']?[^\s\"'`]+)"
+_BARE: Final = r"(?:(?i:bearer|basic|token|apikey)[ \t]{1,4})?(?P<s>[\"']?[^\s\"'`%s]+)"
 _WEAK_BARE: Final = r"(?P<s>(?:\d{6,12}:)?[A-Za-z0-9_\-+/.~$%]{1,256}={0,3})"
 _USER_INFO: Final = (
     r"(?<=://)(?P<s>[^\s/?#\"'<>`\\]{1,500}"
@@ -220,7 +225,7 @@ _ORDERLY: Final = (
 _PATH: Final = r"(?:~|\.{1,2})?/[\w./\- ]*|~|[A-Za-z]:\\.*"
 # What stands for a value instead of being one.
 _REFERENCE: Final = (
-    r"\$\{.*\}|\$[A-Z_][A-Z0-9_]*|\{.*\}|%\(?\w*\)?[srd]|<[^<>]*>|[*x.\-_]+|\W?"
+    r"\$\{.*\}|\$[A-Z_][A-Z0-9_]*|\{.*\}|%\(?\w*\)?[srd]|<[^<>]*>|[*x.\-_]{2,}|\W?"
     rf"|(?i:none|null|true|false|str|string|optional|unset)|{re.escape(MASK)}"
 )
 _PLACEHOLDER: Final = (
@@ -256,16 +261,22 @@ def _suspicious(low: str) -> bool:
         or "aiza" in low
         or "ya29." in low
         or "sg." in low
-        or ("_" in low and any(map(low.__contains__, _UNDERSCORED)))
-        or ("-" in low and any(map(low.__contains__, _HYPHENED)))
+        or ("_" in low and ("wandb_v" in low or _re("_[a-z0-9]{16}").search(low) is not None))
+        or (
+            "-" in low
+            and (
+                "sk-" in low
+                or "xox" in low
+                or "glpat-" in low
+                or "gldt-" in low
+                or "glrt-" in low
+                or "pypi-" in low
+                or "gocspx-" in low
+            )
+        )
     )
 
 
-_UNDERSCORED: Final = (
-    *("ghp_", "gho_", "ghu_", "ghs_", "ghr_", "github_pat_", "hf_"),
-    *("k_live_", "k_test_", "whsec_", "npm_", "wandb_v"),
-)
-_HYPHENED: Final = ("sk-", "xox", "glpat-", "gldt-", "glrt-", "pypi-", "gocspx-")
 _NAME_NEEDLES: Final = (
     *("key", "token", "secret", "pass", "pwd", "auth", "cred", "bearer"),
     *("cookie", "connection", "signature", "://"),
@@ -308,8 +319,13 @@ def _kind_of(words: Sequence[str]) -> _Kind:
     return _Kind.WEAK if known & _WEAK and not known & _OTHER_KEYS else _Kind.NONE
 
 
-def _looks_random(value: str) -> bool:
-    """Whether a value has the disorder of a generated secret, and not the order of words."""
+def _looks_random(value: str, least: float = 3.0) -> bool:
+    """Whether a value has the disorder of a generated secret, and not the order of words.
+
+    Args:
+        value: The value.
+        least: The entropy in bits per character from which on it counts as disorder.
+    """
     if not 16 <= len(value) <= 8192 or "://" in value or _is(_PATH, value):
         return False
     if not _is(r"[A-Za-z0-9_\-+/.~$%:=]+", value):
@@ -322,15 +338,20 @@ def _looks_random(value: str) -> bool:
     if joined.isalpha() and (joined.islower() or joined.isupper() or len(joined) < 20):
         return False
     shares = [joined.count(char) / len(joined) for char in set(joined)]
-    return -sum(share * math.log2(share) for share in shares) >= 3.0
+    return -sum(share * math.log2(share) for share in shares) >= least
+
+
+def _is_reference(value: str) -> bool:
+    """Whether this stands for a value instead of being one (``${KEY}``, ``<your key>``, None)."""
+    return len(value) <= _MAX_PLAIN and _is(_REFERENCE, value)
 
 
 def _is_credential(scheme: str, user_info: str) -> bool:
     user, colon, password = user_info.partition(":")
     if colon:
-        return not _is(_REFERENCE, password)
+        return not _is_reference(password)
     web = scheme.lower().endswith(("http", "https"))
-    return (web and not _is(_REFERENCE, user)) or _looks_random(user)
+    return (web and not _is_reference(user)) or _looks_random(user)
 
 
 def _source_of(name: str) -> _Source:
@@ -526,15 +547,17 @@ class Redactor:
 
     def _verdict(self, kind: _Kind, value: str) -> str | None:
         """The rule by which a value after such a name is masked; None to keep it."""
-        if kind is _Kind.NONE or _is(_REFERENCE, value):
+        if kind is _Kind.NONE or _is_reference(value):
             return None
         if kind is _Kind.CUSTOM:
             return "custom-name"
         if kind is _Kind.WEAK:
             return "random-value" if _looks_random(value) else None
-        if _is(_COUNT, value):
-            return None
-        if kind is _Kind.STRONG and (_is(_PATH, value) or _is(_PLACEHOLDER, value)):
+        plain = len(value) <= _MAX_PLAIN and (
+            _is(_COUNT, value)
+            or (kind is _Kind.STRONG and (_is(_PATH, value) or _is(_PLACEHOLDER, value)))
+        )
+        if plain:
             return None
         return "secret-name"
 
@@ -601,8 +624,8 @@ class Redactor:
         own = any(map(low.__contains__, self._needles))
         if not (own or _suspicious(low)):
             return line
-        for shape in _SHAPES:
-            if any(map(low.__contains__, shape.needles)):
+        for needle, shape in _BY_NEEDLE:
+            if needle in low:
                 line = self._shape(shape, line, where)
         if "://" in low:
             line = self._user_infos(line, where)
@@ -612,7 +635,7 @@ class Redactor:
 
     def _shape(self, shape: _Shape, line: str, where: str) -> str:
         def mask(match: re.Match[str]) -> str:
-            if shape.if_random and not _looks_random(match["s"]):
+            if shape.if_random and not _looks_random(match["s"], least=1.5):
                 return match[0]
             self._count(where, shape.rule)
             start, stop = match.start("s") - match.start(), match.end("s") - match.start()
@@ -682,7 +705,7 @@ class Redactor:
             start, stop = found
             value = line[start:stop]
             rule = self._verdict(_Kind.WEAK if _is_listed(head, source) else kind, value)
-            if rule is None or (source is _Source.SHELL and value[:1] in "$`"):
+            if rule is None:
                 continue
             self._count(where, rule)
             parts += (line[done:start], MASK)
@@ -708,6 +731,8 @@ def _assigned(
         quote: In source code, the quote (or ``#``) that is open where the value begins.
     """
     start = head.end()
+    if source is _Source.SHELL and line[start : start + 2].lstrip('"').startswith(("$", "`")):
+        return None
     quoted = _re(_QUOTED).match(line, start)
     if quoted and not (quote and line.startswith(quote, start)):
         group = quoted.lastgroup or "a"
@@ -715,19 +740,21 @@ def _assigned(
         return None if formatted and source is _Source.CODE else quoted.span(group)
     if source is _Source.CODE and (not quote or line.startswith(quote, start)):
         return None
-    bare = _re(_WEAK_BARE if kind is _Kind.WEAK else _BARE).match(line, start)
+    if kind is _Kind.WEAK:
+        bare = _re(_WEAK_BARE).match(line, start)
+        return bare.span("s") if bare else None
+    in_url = line[head.start() - 1 : head.start()] in ("?", "&")
+    bare = _re(_BARE % ("&" if in_url else "\\\\" if source is _Source.CODE else "")).match(
+        line, start
+    )
     if bare is None or (head["option"] and bare["s"].startswith("--")):
         return None
-    start, stop = bare.span("s")
-    value = bare["s"]
-    if kind is _Kind.WEAK:
-        return start, stop
-    if source is _Source.CODE:
-        value = value.split("\\")[0]
-    elif kind is _Kind.ALWAYS and head["sep"] == ":" and not line[: head.start()].strip(" \t-"):
-        value = line[start:].rstrip()  # a line of YAML: the value is the rest of it
-    if line[head.start() - 1 : head.start()] in ("?", "&"):
-        value = value.split("&")[0]
+    start, value = bare.start("s"), bare["s"]
+    first = head.start() < 40 and not line[: head.start()].strip(" \t-")
+    if first and kind is _Kind.ALWAYS and head["sep"] == ":" and source is _Source.TEXT:
+        return start, len(line.rstrip())  # a line of YAML: the value is the rest of it
+    if _is_reference(value):
+        return None
     return start, start + len(value.rstrip(",;)]}>") or value)
 
 

@@ -140,7 +140,15 @@ class _Run:
     def wait_for_end(self, timeout_s: float = 20) -> None:
         pid = self.only("create")["pid"]
         self.wait_for("close", timeout_s)
-        self.wait_for(lambda: not psutil.pid_exists(pid), timeout_s)
+        self.wait_for(lambda: not _is_running(pid), timeout_s)
+
+
+def _is_running(pid: int) -> bool:
+    """Whether the process has not ended; whoever inherits it may take a while to collect it."""
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
 
 
 @pytest.fixture
@@ -156,7 +164,7 @@ def start(tmp_path: Path) -> Iterator[Callable[..., _Run]]:
     for run in runs:
         run.process.kill()
         run.process.communicate()
-        if "create" in run.kinds() and psutil.pid_exists(run.only("create")["pid"]):
+        if "create" in run.kinds() and _is_running(run.only("create")["pid"]):
             run.wait_for_end(40)
 
 
@@ -493,7 +501,7 @@ def test_the_real_start_time_is_accepted(start: Start) -> None:
     assert samples[0]["process.count"] >= 1
     assert "death" not in run.kinds()
     run.companion().kill()
-    run.wait_for(lambda: not psutil.pid_exists(run.only("create")["pid"]))
+    run.wait_for(lambda: not _is_running(run.only("create")["pid"]))
 
 
 @pytest.mark.parametrize(
