@@ -217,12 +217,34 @@ def _as_if_on_a_device(flat: dict[str, Any]) -> Any:
     return found
 
 
-def test_a_device_without_events_is_refused_not_waited_for(
-    begin: Begin, monkeypatch: pytest.MonkeyPatch
+def test_a_device_that_cannot_be_asked_costs_only_its_own_values(
+    begin: Begin,
+    stored: Stored,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """A backend that cannot say when a copy has arrived raises inside, never outside."""
+    """No events, or an error behind the copy: those values are refused, the row is stored."""
     import torch
 
-    device = torch.device("xla:0")
     with pytest.raises(RuntimeError, match="cannot be read without waiting"):
-        _devices.device_mark(torch, device)
+        _devices.device_mark(torch, torch.device("xla:0"))
+
+    def refuses(torch: Any, device: Any) -> Any:
+        raise RuntimeError("no events here")
+
+    def fails() -> bool:
+        raise RuntimeError("device-side assert triggered")
+
+    monkeypatch.setattr("trackway.core.run.sort_values", _as_if_on_a_device)
+    run = begin()
+    monkeypatch.setattr(_devices, "device_mark", refuses)
+    run.log({"a": torch.tensor(1.0), "lr": 0.5})
+    monkeypatch.setattr(_devices, "device_mark", lambda torch, device: fails)
+    run.log({"b": torch.tensor(1.0), "lr": 0.25})
+    run.finish()
+    back = stored(run)
+    assert back.history("lr")["lr"].values.tolist() == [0.5, 0.25]
+    assert back._told.refused == {"a": 1, "b": 1}
+    told = capsys.readouterr().err
+    assert "'a' was not stored: no events here" in told
+    assert "'b' was not stored: device-side assert triggered" in told

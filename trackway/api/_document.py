@@ -73,8 +73,7 @@ def run_document(run: StoredRun) -> dict[str, Any]:
         "attempts": [asdict(attempt) for attempt in run.attempts],
         "config": run.config,
         "config_history": [
-            {"time": time, "name": name, "value": value}
-            for time, name, value in run.config_history
+            {"time": time, "name": name, "value": value} for time, name, value in run.config_history
         ],
         "summary": run.summary,
         "definitions": [asdict(definition) for definition in record.definitions],

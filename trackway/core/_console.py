@@ -179,14 +179,11 @@ class _Recorder:
             self._lost += 1
 
     def _give(self, groups: list[tuple[int, list[str]]]) -> None:
-        if self.closed:  # by a signal handler, in the middle of a write
-            return
         for first, lines in groups:
-            if len(lines) == 1:
-                self._emit(self._name, first, [self._redact(lines[0], "console")])
-                continue
             redacted = [self._redact(line, "console") for line in lines]
-            for start, part in _portions(redacted):
+            for start, part in _portions(redacted) if len(lines) > 1 else ((0, redacted),):
+                if self.closed:  # by a signal handler, in the middle of a write
+                    return
                 self._emit(self._name, first + start, part)
 
 

@@ -50,7 +50,7 @@ spec = PathFinder.find_spec('trackway', [home])
 package = sys.modules['trackway'] = module_from_spec(spec)
 spec.loader.exec_module(package)
 from trackway.core.companion._main import main
-main(int(sys.argv[2]))
+main(*map(int, sys.argv[2:]))
 os._exit(0)
 """
 
@@ -141,14 +141,19 @@ def launch(spec: CompanionSpec) -> Lifeline:
     except UnicodeEncodeError:
         return Lifeline(reason="the run's folder has a name that is not text")
     read_fd, write_fd = _filled_pipe(lines)
+    given = [read_fd]
     try:
-        pid = _spawn(read_fd, environment)
+        # Ours from the start, so that not even a training of a millisecond ends unobserved.
+        if spec.pid == os.getpid():
+            given += _own_pidfd()
+        pid = _spawn(given, environment)
         return Lifeline(write_fd, pid=pid)
     except BaseException:
         os.close(write_fd)
         raise
     finally:
-        os.close(read_fd)
+        for fd in given:
+            os.close(fd)
 
 
 def _hindrance() -> str | None:
@@ -251,19 +256,31 @@ def _above_streams(fd: int) -> int:
     return moved
 
 
-def _spawn(read_fd: int, environment: dict[str, str]) -> int | None:
-    """Start the companion; returns its pid where it became our own child."""
-    # Renumbering clears close-on-exec in the child alone. To mark our own descriptor as
-    # inheritable would hand it to whatever another thread starts in the meantime.
-    target = 3 if read_fd != 3 else 4
+def _own_pidfd() -> list[int]:
+    """A descriptor of this process; none where the system has none."""
+    if sys.platform != "linux" or not hasattr(os, "pidfd_open"):
+        return []
+    try:
+        return [os.pidfd_open(os.getpid())]
+    except OSError:
+        return []
+
+
+def _spawn(given: list[int], environment: dict[str, str]) -> int | None:
+    """Start the companion with these descriptors; returns its pid where it became our child."""
+    # Renumbering clears close-on-exec in the child alone. To mark our own descriptors as
+    # inheritable would hand them to whatever another thread starts in the meantime.
+    targets = [number for number in range(3, 3 + 2 * len(given)) if number not in given]
+    renumbered = list(zip(given, targets, strict=False))
     actions: list[tuple[object, ...]] = [
-        (os.POSIX_SPAWN_DUP2, read_fd, target),
+        *((os.POSIX_SPAWN_DUP2, fd, target) for fd, target in renumbered),
         (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDWR, 0),
         (os.POSIX_SPAWN_DUP2, 0, 1),
         (os.POSIX_SPAWN_DUP2, 0, 2),
     ]
     home = Path(__file__).absolute().parents[2]
-    command = [sys.executable, "-W", "ignore", "-c", _PROGRAM, str(home), str(target)]
+    command = [sys.executable, "-W", "ignore", "-c", _PROGRAM, str(home)]
+    command += [str(target) for _, target in renumbered]
     if not os.access(SHELL, os.X_OK):
         return _start(command, environment, actions)
     with _unseen_child():

@@ -173,7 +173,7 @@ _CODE_SUFFIXES: Final = (
     *(".py", ".pyi", ".pyx", ".ipynb", ".json", ".jsonl", ".toml", ".c", ".cc", ".cpp", ".cu"),
     *(".cuh", ".h", ".hpp", ".js", ".jsx", ".mjs", ".ts", ".tsx", ".svelte", ".vue", ".java"),
     *(".kt", ".go", ".rs", ".rb", ".jl", ".r", ".lua", ".scala", ".swift", ".cs", ".php"),
-    *(".html", ".css", ".sql", ".proto", ".tf"),
+    *(".html", ".css", ".sql", ".proto", ".tf", ".pl", ".pm"),
 )
 _SHELL_SUFFIXES: Final = (
     *(".sh", ".bash", ".zsh", ".fish", ".slurm", ".sbatch", ".pbs", ".mk", "makefile"),
@@ -220,16 +220,17 @@ _KEY_BODY: Final = (
 _WORD: Final = r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+"
 _ORDERLY: Final = (
     r"\d{1,12}|[A-Za-z]?[a-z]+\d{0,4}|[A-Z]+\d{0,4}|\d{1,5}[A-Za-z]{1,3}"
-    r"|[a-z]*(?:[A-Z][a-z]{2,})+\d{0,4}"
+    r"|[a-z]*(?:[A-Z0-9]{1,4}[a-z]{3,})+[A-Z0-9]{0,4}[a-z]{0,2}"
 )
-_PATH: Final = r"(?:~|\.{1,2})?/[\w./\- ]*|~|[A-Za-z]:\\.*"
+_PATH: Final = r"(?:~|\.{1,2})?/[\w./\- ]*|~|[A-Za-z]:\\.*|https?://[^\s?]*"
 # What stands for a value instead of being one.
 _REFERENCE: Final = (
-    r"\$\{.*\}|\$[A-Z_][A-Z0-9_]*|\{.*\}|%\(?\w*\)?[srd]|<[^<>]*>|[*x.\-_]{2,}|\W?"
-    rf"|(?i:none|null|true|false|str|string|optional|unset)|{re.escape(MASK)}"
+    r"\$\{.*\}|\$[A-Z_][A-Z0-9_]*|\{.*\}|%\(?\w*\)?[srd]|<[^<>]*>|[*x.\-_]{2,}|\W?|Secret\w*\("
+    rf"|(?i:none|null|true|false|str|string|optional|unset|basic|bearer) ?|{re.escape(MASK)}"
 )
 _PLACEHOLDER: Final = (
-    r"(?i:empty|dummy|todo|changeme|required|not[-_ ]?needed|your[-_ ].*|yes|no|auto|test)|[\d.]+"
+    r"(?i:empty|dummy|todo|changeme|required|not[-_ ]?needed|your[-_ ].*|yes|no|auto|test|default)"
+    r"|[\d.]+|[A-Z]+(?:_[A-Z]+)+"
 )
 _COUNT: Final = r"\d{1,3}|\d*\.\d+(?:e[+-]?\d+)?"
 
@@ -335,7 +336,7 @@ def _looks_random(value: str, least: float = 3.0) -> bool:
     odd = sum(len(part) for part in parts if not _is(_ORDERLY, part))
     if len(joined) < 16 or 2 * odd < len(joined) or joined.isdigit():
         return False
-    if joined.isalpha() and (joined.islower() or joined.isupper() or len(joined) < 20):
+    if joined.isalpha() and 5 * len(_re("[a-z][A-Z]").findall(joined)) < len(joined):
         return False
     shares = [joined.count(char) / len(joined) for char in set(joined)]
     return -sum(share * math.log2(share) for share in shares) >= least

@@ -254,8 +254,6 @@ class Run:
         from trackway.core._devices import start_copies
 
         copies = start_copies(found.devices)
-        found.refused = copies.refused
-        self._count_refused(found)
         self._pending.append(_Pending(found, copies, step, time))
 
     def _harvest(self) -> None:
@@ -269,6 +267,7 @@ class Run:
                 self._pending.append(waiting)
                 continue
             found = waiting.found
+            found.refused = waiting.copies.refused
             for name, number in waiting.copies.items().items():
                 if isinstance(number, tuple):
                     found.numbers[name], found.letters[name] = number
@@ -445,7 +444,7 @@ class Run:
                     extra={} if self.rank is None else {"rank": self.rank},
                     tell=_told,
                 )
-            return self._writer  # type: ignore[no-any-return]
+            return self._writer
 
     def _forked(self) -> None:
         """In a forked child: this process gets a log of its own, when it first records."""

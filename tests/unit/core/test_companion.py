@@ -348,6 +348,16 @@ def test_gpu_samples_have_the_number_of_their_system_sample(start: Start) -> Non
     assert "gpus_reason" not in run.only("environment")
 
 
+@linux
+def test_a_training_of_an_instant(tmp_path: Path) -> None:
+    """A training that ends before its companion is up has captures, and a known end if it can."""
+    run = _Run(tmp_path, "", {})
+    assert run.end("os._exit(7)") == 7
+    run.wait_for("close")
+    assert {"row system", "environment", "git", "packages", "masked"} <= set(run.kinds())
+    assert run.only("death")["exit_code"] in (7, None)
+
+
 def test_a_killed_training(start: Start) -> None:
     """The death of a killed training names the signal."""
     run = start()

@@ -129,6 +129,20 @@ def test_a_process_dead_before_the_watch_began() -> None:
         watch.close()
 
 
+@pytest.mark.skipif(not _has_exit_in_pidfd(), reason="needs Linux 6.15")
+def test_a_process_collected_before_the_watch_began() -> None:
+    """Whoever hands over a pidfd in time lets us know how even a collected process ended."""
+    with _child("raise SystemExit(4)") as process:
+        started = process_started(process.pid)
+        pidfd = os.pidfd_open(process.pid)
+        _end(process, None)
+        process.wait()
+        watch = ProcessWatch(process.pid, started, fd=pidfd)
+        assert watch.is_gone()
+        assert watch.death() == Death(exit_code=4, known=True)
+        watch.close()
+
+
 def test_a_pid_that_never_existed() -> None:
     """A pid nobody has is gone at once, in a way unknown."""
     with _child("pass") as process:

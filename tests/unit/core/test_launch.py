@@ -26,7 +26,8 @@ PROBE = """
 import json
 from trackway.core.companion._main import detach
 fd = int(sys.argv[2])
-detach(fd)
+given = [int(number) for number in sys.argv[2:]]
+detach(given)
 folder = '/proc/self/fd' if sys.platform == 'linux' else '/dev/fd'
 told = {
     'pid': os.getpid(), 'parent': os.getppid(), 'session': os.getsid(0),
@@ -34,7 +35,7 @@ told = {
     'package': sys.modules['trackway'].__file__,
     'streams': [os.path.samestat(os.fstat(n), os.stat(os.devnull)) for n in (0, 1, 2)],
     'descriptors': sorted(int(n) for n in os.listdir(folder) if os.path.exists(f'{folder}/{n}')),
-    'lifeline': fd, 'modules': sorted(sys.modules),
+    'given': given, 'modules': sorted(sys.modules),
     'blocked': [int(n) for n in __import__('signal').pthread_sigmask(0, [])],
 }
 data = b''
@@ -120,7 +121,7 @@ def test_the_companion_is_nobodys_child_and_has_none_of_our_streams(probe: _Prob
     assert psutil.Process().children(recursive=True) == before
     assert told["session"] != os.getsid(0)
     assert told["streams"] == [True, True, True]
-    assert told["descriptors"] == [0, 1, 2, told["lifeline"]]
+    assert told["descriptors"] == [0, 1, 2, *told["given"]]
     assert told["blocked"] == []
     assert told["prefix"] == sys.prefix
     assert told["package"] == trackway.__file__
@@ -355,7 +356,7 @@ def test_a_program_without_streams(probe: _Probe) -> None:
     )
     told = probe.told()
     assert told["streams"] == [True, True, True]
-    assert told["descriptors"] == [0, 1, 2, told["lifeline"]]
+    assert told["descriptors"] == [0, 1, 2, *told["given"]]
 
 
 @pytest.mark.parametrize(
@@ -441,14 +442,15 @@ def test_a_pipe_that_takes_little_gets_the_shorter_line() -> None:
     assert psutil.Process().num_fds() == before
 
 
-def test_launching_loads_no_subprocess_module() -> None:
-    """The training process pays for none of the modules that only the companion needs."""
+def test_launching_loads_nothing_that_only_the_companion_needs() -> None:
+    """The training process does not pay for samplers and captures."""
     code = (
         f"import sys; sys.path.append({HOME!r}); before = set(sys.modules)\n"
         "from trackway.core._launch import launch\n"
         "from trackway.core.companion._spec import CompanionSpec\n"
         "CompanionSpec(root='/r', project='p', run='r', pid=1).encode()\n"
-        "print({'subprocess', 'psutil', 'numpy', 'socket', 'git'} & (set(sys.modules) - before))"
+        "dear = {'psutil', 'numpy', 'git', 'pynvml', 'trackway.core.companion._main'}\n"
+        "print(dear & (set(sys.modules) - before))"
     )
     environment = {k: v for k, v in os.environ.items() if not k.startswith("COV")}
     done = subprocess.run(

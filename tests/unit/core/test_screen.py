@@ -120,13 +120,12 @@ def test_take_gives_complete_lines_once() -> None:
     """A complete line is given once, and the unfinished one only when asked for."""
     screen = Screen()
     screen.feed("a\nb\nc")
-    assert screen.fresh
+    assert (screen.fresh, screen.waiting) == (True, True)
     assert screen.take() == [(0, ["a", "b"])]
     assert screen.take() == []
-    assert not screen.fresh
-    assert screen.waiting
+    assert (screen.fresh, screen.waiting) == (False, True)
     assert screen.take(partial=True) == [(2, ["c"])]
-    assert not screen.waiting
+    assert (screen.fresh, screen.waiting) == (False, False)
     assert screen.take(partial=True) == []
 
 

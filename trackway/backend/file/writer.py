@@ -81,6 +81,8 @@ UNSTORABLE: Final = (
 )
 """What encoding an event raises when its fields are not MessagePack-able."""
 
+RETIRED_S: Final = 5.0
+
 CHECK_S: Final = 1.0
 REDECLARE_BYTES: Final = 1 << 20
 
@@ -351,6 +353,7 @@ class LogWriter:
         """Write what waits, as long as ``timeout_s`` allows, and count the rest as lost."""
         if self._closed:
             return
+        self.check(self._files.time())
         deadline = clock.monotonic() + timeout_s
         while self._keeping and not self._flush(timeout_s) and clock.monotonic() < deadline:
             clock.sleep(min(0.05, timeout_s))
@@ -365,7 +368,7 @@ class LogWriter:
             if self.fd >= 0:
                 descriptor, self.fd = self.fd, -1
                 try:
-                    self._files.close(descriptor)
+                    _retire(descriptor, self._files.close)
                 except OSError as error:
                     self._say("close", f"the log did not close cleanly ({_reason(error)}).")
 
@@ -679,6 +682,27 @@ def _copy(source: int, target: int, write: Callable[[int, bytes], int]) -> bool:
         if count == 0:
             raise OSError(errno.ENOSPC, "the disk took nothing")
         offset += count
+
+
+_retired: deque[tuple[float, int]] = deque()
+"""Descriptors of closed logs and when they were closed."""
+
+
+def _retire(descriptor: int, close: Callable[[int], None]) -> None:
+    """Close a log, but keep the number of its descriptor taken for a while.
+
+    A thread in the middle of a log call may hold the number, and would write its record into
+    whatever file of the program got that number next.
+    """
+    nothing = os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nothing, descriptor, inheritable=False)
+    finally:
+        close(nothing)
+    now = clock.monotonic()
+    _retired.append((now, descriptor))
+    while _retired and now - _retired[0][0] > RETIRED_S:
+        close(_retired.popleft()[1])
 
 
 def _nowhere(descriptor: int, data: bytes) -> int:

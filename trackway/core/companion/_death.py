@@ -60,21 +60,24 @@ class ProcessWatch:
     Args:
         pid: The process.
         started: When it started, in seconds since 1970; None takes whoever has the pid now.
+        fd: A pidfd of the process, which is sure to be the one meant; it is closed by ``close``.
 
     Attributes:
         fd: A pidfd, readable once the process is gone; None where there is none.
     """
 
-    def __init__(self, pid: int, started: float | None = None) -> None:
+    def __init__(self, pid: int, started: float | None = None, *, fd: int | None = None) -> None:
         self.pid = pid
         self._started = started
-        self.fd = _open_pidfd(pid)
+        self.fd = _open_pidfd(pid) if fd is None else fd
         # Read after the pidfd was opened: if this is the process, the pidfd is of the process.
         self._ticks = _stat_field(pid, 22)
-        self._is_other = not _is_process(pid, started)
-        if self._is_other and self.fd is not None:
-            os.close(self.fd)
-            self.fd = None
+        is_same = _is_process(pid, started)
+        self._is_other = not is_same and fd is None
+        if not is_same:
+            self._ticks = None
+        if self._is_other:
+            self.close()
 
     def is_gone(self) -> bool:
         """Whether the process has ended; a zombie has."""
@@ -96,7 +99,7 @@ class ProcessWatch:
         deadline = time.monotonic() + _PATIENCE_S
         while True:
             # In this order: what is collected before we look leaves its status in the pidfd.
-            is_collected = _stat_field(self.pid, 22) != self._ticks
+            is_collected = self._ticks is None or _stat_field(self.pid, 22) != self._ticks
             status = self._status_of_zombie()
             if status is None:
                 status = self._status_of_pidfd()
@@ -115,7 +118,9 @@ class ProcessWatch:
     def _status_of_zombie(self) -> int | None:
         state = _stat_field(self.pid, 3)
         status = _stat_field(self.pid, 52)
-        if state != b"Z" or status is None or _stat_field(self.pid, 22) != self._ticks:
+        if state != b"Z" or status is None or self._ticks is None:
+            return None
+        if _stat_field(self.pid, 22) != self._ticks:
             return None
         # The kernel shows 0 to those who may not know.
         if status == b"0" and not _may_know(self.pid):

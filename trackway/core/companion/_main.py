@@ -15,7 +15,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -54,9 +54,14 @@ CALM_WATCH_S: Final = 5.0
 has ended, and before."""
 
 
-def main(read_fd: int) -> None:
-    """Accompany the run whose spec the lifeline holds, and return when it has ended."""
-    detach(read_fd)
+def main(read_fd: int, pidfd: int | None = None) -> None:
+    """Accompany the run whose spec the lifeline holds, and return when it has ended.
+
+    Args:
+        read_fd: Our end of the lifeline.
+        pidfd: The training process, where the system has such descriptors.
+    """
+    detach({read_fd, pidfd})
     line = read_spec(read_fd)
     if line is None:
         return
@@ -65,18 +70,22 @@ def main(read_fd: int) -> None:
         settings = spec.read_settings()
     except msgspec.MsgspecError:
         return
-    Companion(spec, settings, read_fd).run()
+    Companion(spec, settings, read_fd, pidfd).run()
 
 
-def detach(read_fd: int) -> None:
-    """Be nobody's burden: no signal, folder or descriptor of the training, and last in line."""
+def detach(kept: Container[int | None]) -> None:
+    """Be nobody's burden: no signal, folder or descriptor of the training, and last in line.
+
+    Args:
+        kept: The descriptors beside the three streams that stay open.
+    """
     for number in (signal.SIGINT, signal.SIGHUP, signal.SIGQUIT):
         signal.signal(number, signal.SIG_IGN)
     with contextlib.suppress(OSError):  # the leader of a session already
         os.setsid()
     # What C libraries left inheritable, a listening socket say, must not live on in us.
     for fd in _open_descriptors():
-        if fd > 2 and fd != read_fd:
+        if fd > 2 and fd not in kept:
             with contextlib.suppress(OSError):
                 os.close(fd)
     with contextlib.suppress(OSError):
@@ -117,11 +126,13 @@ class Companion:
         spec: The run.
         settings: What to capture.
         read_fd: Our end of the lifeline, past the spec.
+        pidfd: The training process, where the system has such descriptors.
     """
 
-    def __init__(self, spec: CompanionSpec, settings: Settings, read_fd: int) -> None:
-        # First of all: what happens before we hold the process, nobody can tell us afterwards.
-        self._watch = ProcessWatch(spec.pid, spec.process_started)
+    def __init__(
+        self, spec: CompanionSpec, settings: Settings, read_fd: int, pidfd: int | None = None
+    ) -> None:
+        self._watch = ProcessWatch(spec.pid, spec.process_started, fd=pidfd)
         self._spec = spec
         self._settings = settings
         self._root = Path(spec.cwd or "/") / spec.root

@@ -1,0 +1,169 @@
+"""Logs to test with, and what a reader finds in one, in a form that compares bit by bit."""
+
+from __future__ import annotations
+
+import os
+import struct
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from trackway.backend.file._fs import FileSystem
+from trackway.backend.file.format import FRAME, Header, Keyset
+from trackway.backend.file.reader import Batch, Damage, LogReader
+from trackway.backend.file.writer import LogWriter
+
+NOW = 1_800_000_000.25
+HEADER = Header(
+    run="calm-otter",
+    project="digits",
+    writer="w",
+    generation="0123456789abcdef" * 2,
+    host="here",
+    pid=4711,
+    process_started=NOW - 1,
+    created=NOW,
+    software="test",
+)
+
+Record = tuple[Any, ...]
+"""("row", names, step, time, values) with each value's 8 bytes in hexadecimal, or ("row", id, …)
+where its names are unknown; ("event", type, time, fields); ("header", generation)."""
+
+
+def bits(value: float) -> str:
+    """The eight bytes of a float."""
+    return struct.pack("<d", value).hex()
+
+
+def row(names: Iterable[str], step: int, values: Iterable[float], time: float = NOW) -> Record:
+    """A row as ``records`` tells it."""
+    return ("row", tuple(names), step, time, tuple(map(bits, values)))
+
+
+def event(type: str, fields: dict[str, Any], time: float = NOW) -> Record:
+    """An event as ``records`` tells it."""
+    return ("event", type, time, fields)
+
+
+def records(batches: Iterable[Batch], keysets: dict[int, Keyset]) -> list[Record]:
+    """Every record of these batches, in the order of the file."""
+    found: list[tuple[int, Record]] = []
+    for batch in batches:
+        for rows in batch.rows:
+            known = keysets.get(rows.keyset)
+            names = rows.keyset if known is None else known.names
+            for at, step, time, values in zip(
+                rows.offsets.tolist(), rows.steps.tolist(), rows.times.tolist(), rows.values,
+                strict=True,
+            ):  # fmt: skip
+                hexes = tuple(struct.pack("<d", value).hex() for value in values)
+                found.append((at, ("row", names, step, time, hexes)))
+        found += [(at, ("event", e.type, e.time, dict(e.fields))) for at, e in batch.events]
+    return [record for _, record in sorted(found, key=lambda entry: entry[0])]
+
+
+@dataclass
+class Told:
+    """What one reading of a log told."""
+
+    records: list[Record]
+    damage: list[Damage]
+    pending: int
+    unknown: int
+    generations: list[str]
+    reader: LogReader
+
+
+def told(path: Path) -> Told:
+    """Read a log from its start to its end."""
+    reader = LogReader(path)
+    batch = reader.read()
+    return Told(
+        records([batch], reader.keysets),
+        batch.damage,
+        reader.pending,
+        batch.unknown,
+        [header.generation for header in batch.headers],
+        reader,
+    )
+
+
+def told_of(data: bytes, path: Path) -> Told:
+    """Read these bytes as a log."""
+    path.write_bytes(data)
+    return told(path)
+
+
+def spans(data: bytes) -> list[tuple[int, int]]:
+    """Where each frame of a sound log begins and ends."""
+    found = []
+    at = 0
+    while at < len(data):
+        stop = at + FRAME.size + FRAME.unpack_from(data, at)[0]
+        found.append((at, stop))
+        at = stop
+    assert at == len(data)
+    return found
+
+
+def kind_at(data: bytes, start: int) -> int:
+    """The kind of the frame that begins there."""
+    return data[start + FRAME.size]
+
+
+@dataclass
+class Disk:
+    """A file system whose write can be told to fail, to stop half way, or to take its time.
+
+    Attributes:
+        room: Bytes that are left; None for as many as one likes.
+        error: What a write raises that finds no room.
+        clock: What ``time`` answers, where it is not None; a write takes ``cost_s`` of it.
+        writes: The size of each write that took something.
+    """
+
+    room: int | None = None
+    error: int = 28  # ENOSPC
+    clock: float | None = None
+    cost_s: float = 0.0
+    writes: list[int] = field(default_factory=list)
+    before_write: Callable[[], None] = lambda: None
+
+    def write(self, descriptor: int, data: bytes) -> int:
+        """Append, as far as there is room."""
+        self.before_write()
+        if self.clock is not None:
+            self.clock += self.cost_s
+        if self.room is not None:
+            data = data[: self.room]
+            if not data:
+                raise OSError(self.error, os.strerror(self.error))
+            self.room -= len(data)
+        self.writes.append(len(data))
+        return os.write(descriptor, data)
+
+    def time(self) -> float:
+        """The time of a clock that stands still between writes."""
+        return NOW if self.clock is None else self.clock
+
+    def files(self, **others: Any) -> FileSystem:
+        """The seam to give to a writer."""
+        return FileSystem(**{"write": self.write, "time": self.time, **others})
+
+
+def writer_at(path: Path, disk: Disk | None = None, **others: Any) -> LogWriter:
+    """A writer with a fixed header whose clock stands still."""
+    tell = others.pop("tell", lambda kind, sentence: None)
+    return LogWriter(path, HEADER, files=(disk or Disk()).files(**others), tell=tell)
+
+
+def write_rows(writer: LogWriter, names: Sequence[str], steps: Iterable[int]) -> list[Record]:
+    """Rows whose values follow from their steps; returns what a reader should tell."""
+    made = []
+    for step in steps:
+        values = [step + index / 8 for index in range(len(names))]
+        writer.row(dict(zip(names, values, strict=True)), step, time=NOW)
+        made.append(row(names, step, values))
+    return made
