@@ -11,8 +11,7 @@ What a name below holds is imported when it is first used.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
+TYPE_CHECKING = False  # as type checkers read it, without the cost of importing typing
 if TYPE_CHECKING:
     from trackway.api import Api
     from trackway.core.current import config, define_metric, finish, log, run, summary

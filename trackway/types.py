@@ -1,16 +1,15 @@
-"""Public data types without logic. Imports the standard library only."""
+"""Public data types without logic."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import msgspec
 
 __all__ = ["Settings", "__version__"]
 
 __version__ = "0.1.0"
 
 
-@dataclass(frozen=True, slots=True)
-class Settings:
+class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """What a run captures by itself. Every capture can be switched off.
 
     Each field can also be set by an environment variable, ``TRACKWAY_`` and the field's name

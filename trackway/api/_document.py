@@ -8,8 +8,9 @@ from dataclasses import asdict
 from typing import Any, Final
 
 from trackway.api._run import StoredRun
+from trackway.backend.record import Definition
 
-__all__ = ["flatten", "json_value", "run_document", "stated_summary"]
+__all__ = ["definition_of", "flatten", "json_value", "run_document", "stated_summary"]
 
 _LONGEST_INTEGER_BITS: Final = 4096
 """Python writes no integer of more than 4300 decimal digits without being asked to."""
@@ -86,3 +87,8 @@ def run_document(run: StoredRun) -> dict[str, Any]:
         "skipped": record.skipped,
         "refused": record.refused,
     }
+
+
+def definition_of(run: StoredRun, key: str) -> Definition | None:
+    """What ``define_metric`` said of this metric, if it did."""
+    return run._told.definition(key)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -10,7 +9,7 @@ from fnmatch import fnmatchcase
 from typing import Any, Final
 
 from trackway.backend.file.format import Event
-from trackway.backend.file.process import is_alive
+from trackway.backend.file.process import host_name, is_alive
 from trackway.backend.file.run_logs import RunLogs, Written
 
 __all__ = ["Attempt", "Definition", "RunRecord", "tell_record"]
@@ -210,7 +209,7 @@ def _see_death(attempt: Attempt, death: Event, *, told: bool) -> None:
 
 def _judge_silence(attempt: Attempt, writers: list[Written], now: float) -> None:
     """No end was recorded: somebody is still at it, or nobody is."""
-    here = socket.gethostname()
+    here = host_name()
     heard = 0.0
     for written in writers:
         try:

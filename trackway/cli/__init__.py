@@ -5,8 +5,10 @@ Only click is imported to parse; a command's own module when that command is use
 
 from __future__ import annotations
 
+import os
 import sys
 from importlib import import_module
+from io import TextIOWrapper
 from typing import Any, Final
 
 import click
@@ -57,24 +59,31 @@ class _Commands(click.Group):
         """Run a command; what goes wrong for a reason becomes one line and an exit code."""
         try:
             result = super().invoke(ctx)
-            # Here and not at the interpreter's end, where a reader that is gone (``| head -1``)
-            # would be reported.
-            sys.stdout.flush()
+            sys.stdout.flush()  # here a full disk can still be told
             return result
         except TrackwayError as error:
-            raise _failure(str(error), 2 if isinstance(error, ArgumentError) else 1) from error
+            kind = _Refused if isinstance(error, ArgumentError) else _Failed
+            raise kind(_clean(str(error))) from error
         except BrokenPipeError:
             raise
         except OSError as error:
-            raise _failure(_reason(error), 1) from error
+            raise _Failed(_clean(_reason(error))) from error
 
 
-def _failure(sentence: str, exit_code: int) -> click.ClickException:
+class _Failed(click.ClickException):
+    """What was asked for is not there, or cannot be read: exit code 1."""
+
+
+class _Refused(click.ClickException):
+    """What was asked for makes no sense: exit code 2, as for any other misuse."""
+
+    exit_code = 2
+
+
+def _clean(sentence: str) -> str:
     from trackway.cli._text import clean
 
-    failure = click.ClickException(clean(sentence))
-    failure.exit_code = exit_code
-    return failure
+    return clean(sentence)
 
 
 def _reason(error: OSError) -> str:
@@ -102,4 +111,18 @@ def cli(ctx: click.Context, folder: str | None) -> None:
 
 def main() -> None:
     """The ``trackway`` command."""
-    cli(prog_name="trackway")
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+    try:
+        cli(prog_name="trackway")
+    finally:
+        _flush()
+
+
+def _flush() -> None:
+    """Write what is buffered; where the reader is gone (``| head -1``), without a word."""
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -177,5 +177,7 @@ def shell(word: str) -> str:
 
 def _shell_escape(match: re.Match[str]) -> str:
     # A surrogate is a byte that was no UTF-8, as in a file name.
-    raw = match[0].encode("utf-8", "surrogateescape" if "\udc80" <= match[0] <= "\udcff" else "replace")
+    raw = match[0].encode(
+        "utf-8", "surrogateescape" if "\udc80" <= match[0] <= "\udcff" else "replace"
+    )
     return "".join(f"\\x{byte:02x}" for byte in raw)

@@ -39,7 +39,8 @@ class Console:
 
     Several may be open at once; each sees everything written while it is. A stream that the
     program puts in the place of ``sys.stdout`` later is not followed. In a forked child the
-    capture is off, and the methods of an inherited console do nothing.
+    capture is off, and the methods of an inherited console do nothing. In a notebook the output
+    of cells is recorded; what a thread prints between two cells may be missed.
 
     Args:
         emit: Called with ``"out"`` or ``"err"``, the number of the first line, and the lines. A
@@ -55,7 +56,7 @@ class Console:
         self._emit = emit
         self._redact = redact
         self._clock = clock
-        self._open: list[tuple[_Tap, _Recorder]] = []
+        self._open: list[_Recorder] = []
 
     def start(self) -> None:
         """Begin to record; a second call does nothing. To be used once. Never raises."""
@@ -66,11 +67,13 @@ class Console:
             for stream, name in ((out, "out"), (None if err is out else err, "err")):
                 if stream is not None and hasattr(stream, "write"):  # pythonw: None
                     recorder = _Recorder(name, self._emit, self._redact, self._clock)
-                    self._open.append((_subscribe(stream, recorder), recorder))
+                    self._open.append(recorder)
+                    _subscribe(stream, recorder)
+            _follow_cells()
 
     def flush(self) -> None:
         """Record the unfinished lines as they are now."""
-        for _, recorder in self._open:
+        for recorder in self._open:
             with guard("console"):
                 recorder.flush()
 
@@ -82,12 +85,12 @@ class Console:
         """
         with _lock:
             ended, self._open = self._open, []
-        for tap, recorder in ended:
+        for recorder in ended:
             with guard("console"):
                 recorder.flush()
             recorder.closed = True
             with guard("console"), _lock:
-                _unsubscribe(tap, recorder)
+                _unsubscribe(recorder)
 
 
 class _Recorder:
@@ -151,7 +154,9 @@ class _Recorder:
             self._owner = me
             self._stuck = False
             screen, inbox = self._screen, self._inbox
-            text = "".join([inbox.popleft() for _ in range(len(inbox))])
+            text = ""
+            while inbox:
+                text += inbox.popleft()
             if self._lost and (partial or text.endswith("\n")):
                 text += f"… [{self._lost} writes left out]\n"
                 self._lost = 0
@@ -181,7 +186,7 @@ class _Recorder:
     def _give(self, groups: list[tuple[int, list[str]]]) -> None:
         for first, lines in groups:
             redacted = [self._redact(line, "console") for line in lines]
-            for start, part in _portions(redacted) if len(lines) > 1 else ((0, redacted),):
+            for start, part in _portions(redacted):
                 if self.closed:  # by a signal handler, in the middle of a write
                     return
                 self._emit(self._name, first + start, part)
@@ -189,6 +194,8 @@ class _Recorder:
 
 def _portions(lines: list[str]) -> list[tuple[int, list[str]]]:
     """The lines in portions of about a megabyte, each with the index of its first line."""
+    if len(lines) == 1:
+        return [(0, lines)]
     cuts, size = [0], 0
     for i, line in enumerate(lines):
         size += len(line) + 1
@@ -241,6 +248,17 @@ class _Tap:
             object.__delattr__(self.stream, "write")
             if self.stream.write != self._original:  # it was an attribute of the stream before us
                 _set_write(self.stream, self._original)
+
+    def renewed(self) -> _Tap:
+        """The tap to go on with: another one where someone has covered or removed the hook."""
+        if self._proxy is not None or self.stream.write is self.hook:
+            return self
+        tap, recorders = _Tap(self.stream), self.recorders
+        # The old hook may still be called by what covers it, and then only passes through.
+        self.serve(())
+        tap.serve(recorders)
+        tap.attach()
+        return tap
 
     def owns(self, stream: object) -> bool:
         """Whether this tap stands in front of that stream."""
@@ -307,10 +325,11 @@ def _stream_of(proxy: _Proxy) -> TextIO:
 
 
 _taps: list[_Tap] = []
+_shells: list[Any] = []
 _lock = threading.RLock()
 
 
-def _subscribe(stream: TextIO, recorder: _Recorder) -> _Tap:
+def _subscribe(stream: TextIO, recorder: _Recorder) -> None:
     tap = next((tap for tap in _taps if tap.owns(stream)), None)
     if tap is None:
         # Someone who patched us while we were open may have put our hook back after we left.
@@ -322,14 +341,34 @@ def _subscribe(stream: TextIO, recorder: _Recorder) -> _Tap:
             tap.attach()
         _taps.append(tap)
     tap.serve((*tap.recorders, recorder))
-    return tap
 
 
-def _unsubscribe(tap: _Tap, recorder: _Recorder) -> None:
-    tap.serve(tuple(other for other in tap.recorders if other is not recorder))
-    if not tap.recorders and tap in _taps:
-        _taps.remove(tap)
-        tap.detach()
+def _unsubscribe(recorder: _Recorder) -> None:
+    for tap in list(_taps):
+        tap.serve(tuple(other for other in tap.recorders if other is not recorder))
+        if not tap.recorders:
+            _taps.remove(tap)
+            tap.detach()
+    while _shells and not _taps:
+        _shells.pop().events.unregister("pre_run_cell", _before_cell)
+
+
+def _follow_cells() -> None:
+    """Stay on the streams of a notebook.
+
+    From 9.1 on, IPython puts a ``write`` of its own on both streams for the time of a cell and
+    then puts back the one it found, which removes a hook that was attached during the cell.
+    """
+    ipython = sys.modules.get("IPython")
+    shell = ipython.get_ipython() if ipython is not None else None
+    if shell is not None and shell not in _shells:
+        shell.events.register("pre_run_cell", _before_cell)
+        _shells.append(shell)
+
+
+def _before_cell(*_: object) -> None:
+    with guard("console"), _lock:
+        _taps[:] = [tap.renewed() for tap in _taps]
 
 
 def _after_fork_in_child() -> None:

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import atexit
 import sys
-import traceback
 from collections.abc import Callable
-from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Final, NoReturn
+
+import msgspec
 
 from trackway.core._guard import guard
 
@@ -22,8 +22,7 @@ __all__ = ["End", "end_of", "of_process", "watch_for_end"]
 LONGEST_TRACEBACK: Final = 64 << 10
 
 
-@dataclass(frozen=True, slots=True)
-class End:
+class End(msgspec.Struct, frozen=True):
     """The end of a run as its own process knows it."""
 
     state: str = "finished"
@@ -108,6 +107,8 @@ def end_of(
     if isinstance(error, SystemExit):
         code = code_of(error.code)
         return End("failed" if code else "finished", code)
+    import traceback
+
     told = {
         "type": f"{kind.__module__}.{kind.__qualname__}".removeprefix("builtins."),
         "message": _message(error),

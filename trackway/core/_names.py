@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import re
-import secrets
+from collections.abc import Sequence
+from typing import TypeVar
 
 from trackway.errors import ArgumentError
+
+T = TypeVar("T")
 
 _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"  # no i, l, o, u: read aloud without mistakes
 
@@ -36,13 +40,17 @@ _RESERVED = {"blobs"}
 
 def new_id() -> str:
     """Eight characters of chance: 40 bits."""
-    return "".join(secrets.choice(_ALPHABET) for _ in range(8))
+    return "".join(_choice(_ALPHABET) for _ in range(8))
 
 
 def new_name() -> str:
     """A name to remember a run by, such as ``brisk-otter-417``."""
-    chosen = secrets.choice(_ADJECTIVES), secrets.choice(_NOUNS), str(secrets.randbelow(900) + 100)
-    return "-".join(chosen)
+    return f"{_choice(_ADJECTIVES)}-{_choice(_NOUNS)}-{_choice(range(100, 1000))}"
+
+
+def _choice(choices: Sequence[T]) -> T:
+    # 64 bits over at most a thousand choices: the remainder favours none that anybody could see.
+    return choices[int.from_bytes(os.urandom(8), "little") % len(choices)]
 
 
 def check_id(run_id: object) -> str:

@@ -204,7 +204,7 @@ _BARE: Final = r"(?:(?i:bearer|basic|token|apikey)[ \t]{1,4})?(?P<s>[\"']?[^\s\"
 _WEAK_BARE: Final = r"(?P<s>(?:\d{6,12}:)?[A-Za-z0-9_\-+/.~$%]{1,256}={0,3})"
 _USER_INFO: Final = (
     r"(?<=://)(?P<s>[^\s/?#\"'<>`\\]{1,500}"
-    r"|[^\s/?#\"'<>:@`\\]{0,200}:(?!\d{1,5}[/?#])[^\s\"'<>@`\\]{1,300})@"
+    r"|[^\s/?#\"'<>:@`\\]{0,200}:(?!\d{1,5}[/?#])[^\s\"'<>@`\\]{1,100})@"
 )
 _PARAMETER: Final = r"(?<=[?&#;])(?P<name>[^=&#;\s]{1,100})=(?P<s>[^&#;\s]*)"
 _KEY: Final = (
@@ -226,7 +226,8 @@ _PATH: Final = r"(?:~|\.{1,2})?/[\w./\- ]*|~|[A-Za-z]:\\.*|https?://[^\s?]*"
 # What stands for a value instead of being one.
 _REFERENCE: Final = (
     r"\$\{.*\}|\$[A-Z_][A-Z0-9_]*|\{.*\}|%\(?\w*\)?[srd]|<[^<>]*>|[*x.\-_]{2,}|\W?|Secret\w*\("
-    rf"|(?i:none|null|true|false|str|string|optional|unset|basic|bearer) ?|{re.escape(MASK)}"
+    r"|(?i:none|null|true|false|str|string|optional|unset|basic|bearer) ?"
+    rf"|{re.escape(MASK)}(?:[,;&\s].*)?"
 )
 _PLACEHOLDER: Final = (
     r"(?i:empty|dummy|todo|changeme|required|not[-_ ]?needed|your[-_ ].*|yes|no|auto|test|default)"
@@ -472,15 +473,13 @@ class Redactor:
             where: What it is; a file's suffix at its end says whether it is source code.
         """
         text = data.decode("utf-8", "surrogateescape")
-        lines = text.split("\n")
         if text.startswith("diff --git ") or "\ndiff --git " in text:
-            shown = self._patch_lines(lines, where)
+            lines = self._patch_lines(text.split("\n"), where)
         else:
-            shown = self._lines(lines, where, _source_of(where))
+            lines = self._lines(self._own(text, where).split("\n"), where, _source_of(where))
         self._keys.pop(where, None)
-        if shown == lines:
-            return data
-        return "\n".join(shown).encode("utf-8", "surrogateescape")
+        shown = "\n".join(lines)
+        return data if shown == text else shown.encode("utf-8", "surrogateescape")
 
     def masked(self) -> list[Masked]:
         """What has been masked so far, in the order it first happened."""

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
 from collections.abc import Mapping
 from typing import Any
+
+import msgspec
 
 from trackway.errors import ArgumentError
 from trackway.types import Settings
@@ -24,7 +25,7 @@ def make_settings(given: Settings | Mapping[str, Any] | None) -> Settings:
     """
     if isinstance(given, Settings):
         return _checked(given)
-    fields = {field.name: field for field in dataclasses.fields(Settings)}
+    fields = {field.name: field for field in msgspec.structs.fields(Settings)}
     explicit = dict(given or {})
     unknown = sorted(set(explicit) - set(fields))
     if unknown:
@@ -56,7 +57,7 @@ def _parsed(name: str, text: str, default: object) -> object:
 
 
 def _checked(settings: Settings) -> Settings:
-    for field in dataclasses.fields(Settings):
+    for field in msgspec.structs.fields(Settings):
         value, default = getattr(settings, field.name), field.default
         if isinstance(default, bool) != isinstance(value, bool):
             raise ArgumentError(
@@ -70,7 +71,7 @@ def _checked(settings: Settings) -> Settings:
         raise ArgumentError(
             f"settings: system_interval_s is at least 0.1, not {settings.system_interval_s}"
         )
-    return dataclasses.replace(
+    return msgspec.structs.replace(
         settings,
         redact_names=tuple(settings.redact_names),
         redact_patterns=tuple(settings.redact_patterns),

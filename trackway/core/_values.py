@@ -6,7 +6,6 @@ No framework is imported here: a value can only be a torch tensor if torch is al
 
 from __future__ import annotations
 
-import dataclasses
 import datetime
 import enum
 import math
@@ -297,8 +296,6 @@ def _plain_container(value: object, strict: bool, depth: int) -> Any:
 
 
 def _plain_object(value: object, strict: bool, inner: Callable[[object], Any]) -> Any:
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {f.name: inner(getattr(value, f.name, None)) for f in dataclasses.fields(value)}
     mapping = None if isinstance(value, type) else _foreign_mapping(value)
     if mapping is not None:
         return inner(mapping)
@@ -340,6 +337,9 @@ def _described(value: object, strict: bool) -> str:
 
 def _foreign_mapping(value: object) -> Mapping[str, object] | None:
     """What a configuration library's object holds, if it is one."""
+    fields = getattr(type(value), "__dataclass_fields__", None)
+    if fields is not None:
+        return {name: getattr(value, name) for name in fields if hasattr(value, name)}
     module = type(value).__module__.partition(".")[0]
     if module == "omegaconf":
         omegaconf: Any = sys.modules["omegaconf"]
@@ -369,8 +369,6 @@ def as_mapping(value: object) -> Mapping[str, object]:
     """
     if isinstance(value, Mapping):
         return value
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {f.name: getattr(value, f.name, None) for f in dataclasses.fields(value)}
     found = None if isinstance(value, type) else _foreign_mapping(value)
     if found is None:
         raise TypeError(

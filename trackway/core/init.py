@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 import sys
-import tempfile
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import msgspec
 
 from trackway.backend.file.attempts import Standing, standing
 from trackway.backend.file.folder import default_root, make_root
@@ -265,6 +265,8 @@ def _usable(root: Path, project: str, run_id: str) -> Path:
     try:
         _try(root, project, run_id)
     except OSError as error:
+        import tempfile
+
         elsewhere = Path(tempfile.gettempdir()) / f"trackway-{_user()}"
         try:
             _try(elsewhere, project, run_id)
@@ -326,7 +328,7 @@ def _begin_companion(run: Run, settings: Settings) -> None:
             argv=list(map(str, getattr(sys, "orig_argv", sys.argv))),
             cwd=_folder(),
             script=None if script is None else str(Path(script).absolute()),
-            settings=plain(asdict(settings)),
+            settings=plain(msgspec.structs.asdict(settings)),
         )
         run._lifeline = launch(spec)
         if run._lifeline.reason:

@@ -251,8 +251,8 @@ def check_types(found: object) -> None:
         assert {type(text) for text in (*texts, found.software)} == {str}
         assert type(found.attempt) is int
         assert type(found.pid) is int
-        assert type(found.created) is float
-        assert found.process_started is None or type(found.process_started) is float
+        assert isinstance(found.created, float)
+        assert isinstance(found.process_started, float | None)
         assert isinstance(found.extra, dict)
     elif isinstance(found, Keyset):
         assert {type(name) for name in found.names} <= {str}
@@ -341,7 +341,7 @@ def test_a_hostile_payload_is_refused(decode: Decoder, head: bytes, body: bytes)
     refuses_or_decodes(decode, head + body)
 
 
-@pytest.mark.parametrize("name", ["pid", "created", "process_started"])
+@pytest.mark.parametrize("name", ["created", "process_started"])
 def test_a_whole_number_is_as_good_as_a_float(name: str) -> None:
     """Seconds that happen to be whole may have been written as an integer."""
     header = decode_header(HEADER_HEAD.pack(HEADER, MAGIC, 1) + pack({**OWNER, name: 7}))

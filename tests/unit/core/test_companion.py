@@ -7,10 +7,11 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import msgspec
+import msgspec
 import psutil
 import pytest
 
@@ -84,7 +85,7 @@ class _Run:
         head, _, tail = _launch._PROGRAM.partition("from trackway.core.companion._main")
         program = f"{head}{STAND_INS}\n{adapt}\nfrom trackway.core.companion._main{tail}"
         fields = {"root": str(folder), "project": "p", "run": "r", "cwd": str(folder), **spec}
-        defaults = asdict(Settings(system_interval_s=0.1))
+        defaults = msgspec.structs.msgspec.structs.asdict(Settings(system_interval_s=0.1))
         (folder / "training.py").write_text(
             f"import sys, os; sys.path.append({HOME!r})\n"
             "from trackway.core import _launch\n"

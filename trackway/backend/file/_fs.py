@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import msgspec
 
 resource: Any
 try:
@@ -36,8 +37,7 @@ def _waits() -> int:
     return time.perf_counter_ns() if who is None else resource.getrusage(who).ru_nvcsw
 
 
-@dataclass(slots=True)
-class FileSystem:
+class FileSystem(msgspec.Struct):
     """File calls and clocks; a test replaces one of them to make the disk fail or crawl.
 
     ``write`` must be one append: whole, short, or ``OSError``.
@@ -53,3 +53,7 @@ class FileSystem:
     make_folder: Callable[[Path], None] = lambda path: os.makedirs(path, exist_ok=True)
     waits: Callable[[], int] = _waits
     time: Callable[[], float] = time.time
+
+    def but(self, **calls: Any) -> FileSystem:
+        """The same with some calls replaced."""
+        return msgspec.structs.replace(self, **calls)

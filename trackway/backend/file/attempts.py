@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import socket
 import time
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
+
+import msgspec
 
 from trackway.backend.file.folder import logs
 from trackway.backend.file.format import (
@@ -20,7 +20,7 @@ from trackway.backend.file.format import (
     decode_event,
     decode_header,
 )
-from trackway.backend.file.process import is_alive
+from trackway.backend.file.process import host_name, is_alive
 from trackway.errors import FormatError
 
 __all__ = ["Standing", "standing"]
@@ -31,8 +31,7 @@ FRESH_S: Final = 60.0
 """A log of another machine that grew within this time has a living writer."""
 
 
-@dataclass(frozen=True, slots=True)
-class Standing:
+class Standing(msgspec.Struct, frozen=True):
     """Where a run stands.
 
     Attributes:
@@ -79,7 +78,7 @@ def first_header(path: Path) -> Header | None:
 
 
 def _writes_still(path: Path, header: Header) -> bool:
-    if header.host == socket.gethostname():
+    if header.host == host_name():
         return is_alive(header.pid, header.process_started)
     try:
         return time.time() - path.stat().st_mtime < FRESH_S
@@ -87,8 +86,7 @@ def _writes_still(path: Path, header: Header) -> bool:
         return False
 
 
-@dataclass(frozen=True, slots=True)
-class _Tail:
+class _Tail(msgspec.Struct, frozen=True):
     """What the last frames of a log say."""
 
     ended: bool

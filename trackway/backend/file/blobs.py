@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import re
-import secrets
+import os
 from pathlib import Path
 
 from trackway.errors import ArgumentError, NotFoundError
@@ -44,7 +44,7 @@ class BlobStore:
             if target.stat().st_size == len(data):
                 return digest
         target.parent.mkdir(parents=True, exist_ok=True)
-        beside = target.with_name(f".{digest}.{secrets.token_hex(4)}.beside")
+        beside = target.with_name(f".{digest}.{os.urandom(4).hex()}.beside")
         try:
             beside.write_bytes(data)
             beside.replace(target)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any, Final
 from zlib import crc32
 
@@ -35,6 +34,8 @@ KEYSET_HEAD: Final = struct.Struct("<BI")
 MAX_PAYLOAD: Final = 1 << 22
 """No frame is longer: a reader may take any larger length for damage."""
 
+ATTEMPT_LIMIT: Final = 1 << 31
+
 MAX_NAMES: Final = 1 << 15
 MAX_NAMES_BYTES: Final = 1 << 20
 
@@ -48,8 +49,7 @@ METRIC: Final = "metric"
 SYSTEM: Final = "system"
 
 
-@dataclass(frozen=True, slots=True)
-class Header:
+class Header(msgspec.Struct, frozen=True):
     """Who writes a log. ``generation`` is random: a copy that goes on must take a new one."""
 
     run: str
@@ -64,11 +64,10 @@ class Header:
     created: float = 0.0
     software: str = ""
     version: int = VERSION
-    extra: Mapping[str, Any] = field(default_factory=dict)
+    extra: Mapping[str, Any] = {}
 
 
-@dataclass(frozen=True, slots=True)
-class Keyset:
+class Keyset(msgspec.Struct, frozen=True):
     """The names of one kind of row, with a letter each: f float, i integer, b boolean."""
 
     id: int
@@ -77,8 +76,7 @@ class Keyset:
     space: str = METRIC
 
 
-@dataclass(frozen=True, slots=True)
-class Event:
+class Event(msgspec.Struct, frozen=True):
     """Everything that is not a row of numbers: a type, a time, and fields."""
 
     type: str
@@ -111,11 +109,13 @@ def decode_header(payload: bytes | memoryview) -> Header:
         _, magic, version = HEADER_HEAD.unpack_from(payload)
         fields = unpack(payload[HEADER_HEAD.size :])
         known = {name: fields.pop(name) for name in _HEADER_FIELDS if name in fields}
-        header = Header(**known, version=version, extra=fields)
-    except (struct.error, TypeError, AttributeError, FormatError) as error:
+        header = msgspec.convert({**known, "version": version, "extra": fields}, Header)
+    except (struct.error, TypeError, AttributeError, msgspec.MsgspecError, FormatError) as error:
         raise FormatError(f"not a Trackway header: {error}") from error
     if magic != MAGIC:
         raise FormatError(f"not a Trackway header: it begins with {bytes(magic)!r}")
+    if not 0 < header.attempt < ATTEMPT_LIMIT:
+        raise FormatError(f"not a Trackway header: attempt {header.attempt}")
     return header
 
 
@@ -130,9 +130,10 @@ def decode_keyset(payload: bytes | memoryview) -> Keyset:
     try:
         _, number = KEYSET_HEAD.unpack_from(payload)
         names, types, space = unpack(payload[KEYSET_HEAD.size :])[:3]
-        if len(names) != len(types) or not isinstance(space, str):
-            raise FormatError("a keyset has one type letter for each name")
-        return Keyset(number, tuple(map(str, names)), types, space)
+        texts = isinstance(names, list) and {str} >= {*map(type, names), type(types), type(space)}
+        if not texts or len(names) != len(types):
+            raise FormatError("it has names, and one type letter for each")
+        return Keyset(number, tuple(names), types, space)
     except (struct.error, TypeError, ValueError, KeyError) as error:
         raise FormatError(f"not a keyset: {error}") from error
 
@@ -153,8 +154,11 @@ def decode_event(payload: bytes | memoryview) -> Event:
     try:
         _, time = EVENT_HEAD.unpack_from(payload)
         fields = unpack(payload[EVENT_HEAD.size :])
-        return Event(str(fields.pop("type")), time, fields)
-    except (struct.error, TypeError, AttributeError, KeyError) as error:
+        name = fields.pop("type")
+        if not isinstance(name, str):
+            raise FormatError("its type is a text")
+        return Event(name, time, fields)
+    except (struct.error, TypeError, AttributeError, KeyError, FormatError) as error:
         raise FormatError(f"not an event: {error}") from error
 
 

@@ -27,6 +27,13 @@ def process_started(pid: int) -> float | None:
     return None
 
 
+def host_name() -> str:
+    """The name of this machine, as its logs carry it."""
+    if hasattr(os, "uname"):
+        return os.uname().nodename or "localhost"
+    return os.environ.get("COMPUTERNAME", "localhost")
+
+
 def is_alive(pid: int, started: float | None) -> bool:
     """Whether this very process is still there (a zombie is not)."""
     try:

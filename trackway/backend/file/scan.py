@@ -28,9 +28,11 @@ Offsets = npt.NDArray[np.int64]
 _PREFIX: Final = Struct("<IIBI")  # length, checksum, kind, keyset of a row frame
 _FIRST_LOOK: Final = 64
 _LONGEST_LOOK: Final = 1 << 16
-_RESYNC_WINDOW: Final = 1 << 16
+_FIRST_WINDOW: Final = 1 << 10
+_LONGEST_WINDOW: Final = 1 << 16
 _CREDIT_PER_BYTE: Final = 256
 _FIRST_CREDIT: Final = 4 * MAX_PAYLOAD
+_CHECK_COST: Final = 1 << 10  # what a checksum of nothing costs, in bytes of checksum
 
 
 class Damage(NamedTuple):
@@ -98,14 +100,15 @@ def scan(data: bytes | bytearray | memoryview) -> Scan:
     view = memoryview(data)
     size = len(view)
     found = _Found()
+    search = _Search(view)
     damage: list[Damage] = []
     at = 0
     last_row: tuple[int, int] | None = None  # (length, keyset) of the frame before, if a row
     while size - at >= FRAME.size:
-        length, checksum = FRAME.unpack_from(view, at)
+        length = FRAME.unpack_from(view, at)[0]
         stop = at + FRAME.size + length
         plausible = 0 < length <= MAX_PAYLOAD
-        if plausible and stop <= size and crc32(view[at + FRAME.size : stop]) == checksum:
+        if plausible and stop <= size and search.is_sound(at, length):
             found.one(at, length)
             row = _row_of(view, at, length)
             at = stop
@@ -117,7 +120,7 @@ def scan(data: bytes | bytearray | memoryview) -> Scan:
             last_row = row
             continue
         last_row = None
-        following = _resync(view, at + 1)
+        following = search.next_sound(at + 1)
         if following is None:
             if not (plausible and stop > size):
                 at = _lost_for_sure(at, size, damage)
@@ -177,33 +180,51 @@ def _run_of_rows(view: memoryview, at: int, length: int, keyset: int) -> int:
     return count
 
 
-def _resync(view: memoryview, begin: int) -> int | None:
-    """The first position from ``begin`` on where a whole, sound frame starts.
+class _Search:
+    """Checks frames, and looks for the next sound one where there is none.
 
-    Work is bounded: each passed byte earns credit and each checksum spends its length, so that
-    bytes made to look like thousands of long frames cost no more than any other bytes. What
-    the credit does not reach is passed over.
+    Work is bounded: each passed byte earns credit and each checksum that does not hold spends its
+    length, so that bytes made to look like thousands of long frames cost no more than any other
+    bytes. What the credit does not reach is passed over.
     """
-    data = np.frombuffer(view, np.uint8)
-    last = len(view) - FRAME.size - 1  # a frame holds at least its kind
-    credit = _FIRST_CREDIT
-    while begin <= last:
-        end = min(begin + _RESYNC_WINDOW, last + 1)
-        credit += (end - begin) * _CREDIT_PER_BYTE
-        lengths = data[begin:end].astype(np.int64)
-        for byte in (1, 2, 3):
-            lengths |= data[begin + byte : end + byte].astype(np.int64) << (8 * byte)
-        kinds = data[begin + FRAME.size : end + FRAME.size]
-        room = len(view) - FRAME.size - np.arange(begin, end)
-        likely = (lengths > 0) & (lengths <= MAX_PAYLOAD) & (lengths <= room)
-        likely &= (kinds > 0) & (kinds < KIND_LIMIT)
-        for index in np.flatnonzero(likely).tolist():
-            start, length = begin + index, int(lengths[index])
-            if length > credit:
-                continue
-            credit -= length
-            payload = view[start + FRAME.size : start + FRAME.size + length]
-            if crc32(payload) == FRAME.unpack_from(view, start)[1]:
-                return int(start)
-        begin = end
-    return None
+
+    def __init__(self, view: memoryview) -> None:
+        self._view = view
+        self._bytes = np.frombuffer(view, np.uint8)
+        self._credit = _FIRST_CREDIT
+        self._earned_until = 0
+
+    def is_sound(self, start: int, length: int) -> bool:
+        """Whether a frame of this length starts here; ``start`` never decreases."""
+        self._credit += (start - self._earned_until) * _CREDIT_PER_BYTE
+        self._earned_until = start
+        cost = length + _CHECK_COST
+        if cost > self._credit:
+            return False
+        begin = start + FRAME.size
+        if crc32(self._view[begin : begin + length]) == FRAME.unpack_from(self._view, start)[1]:
+            return True
+        self._credit -= cost
+        return False
+
+    def next_sound(self, begin: int) -> int | None:
+        """The first position from ``begin`` on where a whole, sound frame starts."""
+        data = self._bytes
+        size = len(data)
+        last = size - FRAME.size - 1  # a frame holds at least its kind
+        window = _FIRST_WINDOW  # damage is mostly short, so the first look is, too
+        while begin <= last:
+            end = min(begin + window, last + 1)
+            lengths = data[begin:end].astype(np.int64)
+            for byte in (1, 2, 3):
+                lengths |= data[begin + byte : end + byte].astype(np.int64) << (8 * byte)
+            kinds = data[begin + FRAME.size : end + FRAME.size]
+            room = size - FRAME.size - np.arange(begin, end)
+            likely = (lengths > 0) & (lengths <= MAX_PAYLOAD) & (lengths <= room)
+            likely &= (kinds > 0) & (kinds < KIND_LIMIT)
+            for index in np.flatnonzero(likely).tolist():
+                if self.is_sound(begin + index, int(lengths[index])):
+                    return int(begin + index)
+            begin = end
+            window = min(4 * window, _LONGEST_WINDOW)
+        return None

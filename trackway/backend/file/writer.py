@@ -19,14 +19,11 @@ from __future__ import annotations
 
 import errno
 import os
-import secrets
-import socket
 import struct
 import threading
 import time as clock
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Final
 from zlib import crc32
@@ -48,7 +45,7 @@ from trackway.backend.file.format import (
     encode_header,
     encode_keyset,
 )
-from trackway.backend.file.process import process_started
+from trackway.backend.file.process import host_name, process_started
 from trackway.errors import FormatError
 from trackway.types import __version__
 
@@ -200,14 +197,14 @@ class LogWriter:
     ) -> LogWriter:
         """A new log of a run, named after host, process, time and chance."""
         created = clock.time()
-        host = socket.gethostname() or "localhost"
+        host = host_name()
         safe = "".join(c if c.isalnum() or c == "-" else "-" for c in host)[:40]
-        writer = f"{safe}.{os.getpid()}.{int(created * 1000)}.{secrets.token_hex(4)}"
+        writer = f"{safe}.{os.getpid()}.{int(created * 1000)}.{os.urandom(4).hex()}"
         header = Header(
             run=run,
             project=project,
             writer=writer,
-            generation=secrets.token_hex(16),
+            generation=os.urandom(16).hex(),
             role=role,
             attempt=attempt,
             host=host,
@@ -237,8 +234,10 @@ class LogWriter:
             return taken.pop(again) if again in taken else _fresh(again)
 
         _fresh = files.open_new
-        fresh = replace(header, generation=secrets.token_hex(16), created=clock.time())
-        return cls(path, fresh, files=replace(files, open_new=open_again))
+        fresh = msgspec.structs.replace(
+            header, generation=os.urandom(16).hex(), created=clock.time()
+        )
+        return cls(path, fresh, files=files.but(open_new=open_again))
 
     def _open(self) -> None:
         """Open the file and begin it with the header."""

@@ -7,7 +7,6 @@ says goodbye before.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict
 from typing import Any, Final
 
 import msgspec
@@ -51,7 +50,9 @@ class CompanionSpec(msgspec.Struct, frozen=True, kw_only=True):
     argv_truncated: bool = False
     cwd: str = ""
     script: str | None = None
-    settings: dict[str, Any] = msgspec.field(default_factory=lambda: asdict(Settings()))
+    settings: dict[str, Any] = msgspec.field(
+        default_factory=lambda: msgspec.structs.asdict(Settings())
+    )
     withheld: dict[str, str] = msgspec.field(default_factory=dict)
 
     def encode(self) -> bytes:
@@ -72,7 +73,7 @@ class CompanionSpec(msgspec.Struct, frozen=True, kw_only=True):
         return msgspec.json.decode(line, type=cls)
 
     def read_settings(self) -> Settings:
-        """The settings as the dataclass; unknown fields are passed over.
+        """The settings; unknown fields are passed over.
 
         Raises:
             msgspec.MsgspecError: A field has a value of the wrong kind.

@@ -1,0 +1,1 @@
+"""The command line, used as a person and as a program would."""

@@ -1,0 +1,244 @@
+"""What ``ls`` knows of a run, in which order, and what tells the runs apart."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from trackway.api import Api, StoredRun
+from trackway.api._document import definition_of, flatten, json_value
+from trackway.api._verify import damaged_bytes
+from trackway.backend.file.attempts import first_header
+from trackway.backend.file.folder import logs, run_folders
+from trackway.cli._text import plural
+from trackway.errors import ArgumentError, NotFoundError
+
+__all__ = ["Listed", "Measure", "best", "differing", "measures", "ordered", "run_places"]
+
+_FURTHER_MEASURES: Final = 4
+"""How many metrics without a goal are shown beside those with one."""
+
+_PLAIN_ORDERS: Final = ("created", "name", "duration", "state")
+
+
+@dataclass(frozen=True, slots=True)
+class Measure:
+    """A summary value to compare runs by; ``goal`` is minimize, maximize or None."""
+
+    name: str
+    goal: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """One run, as much of it as a list needs; its points are no longer in memory.
+
+    Attributes:
+        document: What ``ls --json`` says of it.
+        config: Flattened with dots.
+        summary: Likewise.
+        goals: ``minimize`` or ``maximize`` by name in ``summary``.
+        hidden: Names in ``summary`` that are not to be shown unasked.
+        notes: What is out of the ordinary, in a few words each.
+    """
+
+    document: dict[str, Any]
+    config: dict[str, Any]
+    summary: dict[str, Any]
+    goals: dict[str, str]
+    hidden: frozenset[str]
+    notes: tuple[str, ...]
+
+    @classmethod
+    def of(cls, run: StoredRun) -> Listed:
+        """What a list needs of this run."""
+        document = _document(run)
+        summary = flatten(document["summary"])
+        definitions = {name: _definition(run, name) for name in summary}
+        return cls(
+            document,
+            flatten(document["config"]),
+            summary,
+            {name: d.goal for name, d in definitions.items() if d is not None and d.goal},
+            frozenset(name for name, d in definitions.items() if d is not None and d.hidden),
+            _notes(document),
+        )
+
+
+def _document(run: StoredRun) -> dict[str, Any]:
+    return {
+        "project": run.project,
+        "id": run.id,
+        "name": run.name,
+        "state": run.state,
+        "created": run.created,
+        "ended": run.ended,
+        "duration_s": run.duration_s,
+        "attempts": len(run.attempts),
+        "tags": list(run.tags),
+        "notes": run.notes,
+        "group": run.group,
+        "job_type": run.job_type,
+        "config": run.config,
+        "summary": run.summary,
+        "lost_points": run.lost_points,
+        "troubles": len(run.troubles),
+        "damaged_bytes": damaged_bytes(run),
+    }
+
+
+def _definition(run: StoredRun, name: str) -> Any:
+    """Of ``val/loss``, and of ``val/loss.min`` where the summary holds several statistics."""
+    return definition_of(run, name) or definition_of(run, name.rpartition(".")[0])
+
+
+def _notes(document: dict[str, Any]) -> tuple[str, ...]:
+    told = []
+    if document["attempts"] > 1:
+        told.append(plural(document["attempts"], "attempt"))
+    if document["lost_points"]:
+        told.append(f"{plural(document['lost_points'], 'point')} lost")
+    if document["damaged_bytes"]:
+        told.append(f"{plural(document['damaged_bytes'], 'byte')} damaged")
+    if document["troubles"]:
+        told.append(plural(document["troubles"], "trouble"))
+    return tuple(told)
+
+
+# -- reading ---------------------------------------------------------------------------------------
+
+
+def run_places(api: Api, project: str | None) -> list[tuple[str, Path]]:
+    """(project, folder) of each run, newest first, by what their logs begin with.
+
+    Raises:
+        NotFoundError: There is no such folder or project.
+    """
+    there = api.projects()
+    if project is not None and project not in there:
+        told = ", ".join(there) or "none yet"
+        raise NotFoundError(f"no project {project!r} in {api.root}; there are: {told}")
+    found = [
+        (_began(folder), name, folder)
+        for name in (there if project is None else [project])
+        for folder in run_folders(api.root, name)
+    ]
+    found = [place for place in found if place[0] is not None]
+    return [(name, folder) for _, name, folder in sorted(found, key=lambda f: (-(f[0] or 0), f[2]))]
+
+
+def _began(folder: Path) -> float | None:
+    """When the first attempt began; None for a folder without logs."""
+    paths = logs(folder)
+    if not paths:
+        return None
+    headers = [header for path in paths if (header := first_header(path))]
+    own = [(header.attempt, header.created) for header in headers if header.role != "editor"]
+    return min(own)[1] if own else 0.0
+
+
+# -- order -----------------------------------------------------------------------------------------
+
+
+def ordered(runs: Sequence[Listed], order: str) -> list[Listed]:
+    """The runs by this key, descending with a leading ``-``; without a value, last.
+
+    Raises:
+        ArgumentError: No run has anything of this name.
+    """
+    descending, key = order.startswith("-"), order.removeprefix("-")
+    value = _getter(key)
+    with_value = [(rank, run) for run in runs if (rank := _rank(value(run))) is not None]
+    if runs and not with_value:
+        raise ArgumentError(f"no run has a value for {key!r} to order by; there are: {_keys(runs)}")
+    there = {id(run) for _, run in with_value}
+    with_value.sort(key=lambda entry: entry[0], reverse=descending)
+    return [run for _, run in with_value] + [run for run in runs if id(run) not in there]
+
+
+def _getter(key: str) -> Callable[[Listed], object]:
+    if key in _PLAIN_ORDERS:
+        field = {"duration": "duration_s"}.get(key, key)
+        return lambda run: run.document[field]
+    space, dot, name = key.partition(".")
+    if not dot or space not in ("config", "summary"):
+        choices = ", ".join(_PLAIN_ORDERS)
+        raise ArgumentError(
+            f"cannot order by {key!r}: it is {choices}, config.NAME or summary.NAME"
+        )
+    return lambda run: getattr(run, space).get(name)
+
+
+def _rank(value: object) -> tuple[int, Any] | None:
+    """Numbers before text before the rest; None for what is no value to order by."""
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return None
+    if isinstance(value, (int, float)):
+        return 0, value
+    return (1, value) if isinstance(value, str) else (2, _canonical(value))
+
+
+def _keys(runs: Sequence[Listed]) -> str:
+    keys = dict.fromkeys(
+        f"{space}.{k}" for space in ("config", "summary") for r in runs for k in getattr(r, space)
+    )
+    return ", ".join([*_PLAIN_ORDERS, *list(keys)[:20]])
+
+
+# -- what tells them apart -------------------------------------------------------------------------
+
+
+def differing(runs: Sequence[Listed]) -> list[str]:
+    """Configuration keys whose values differ among the runs: numbers, then texts, short first."""
+    names = dict.fromkeys(name for run in runs for name in run.config)
+    apart = [
+        name
+        for name in names
+        if len({_canonical(run.config[name]) if name in run.config else None for run in runs}) > 1
+    ]
+    return sorted(apart, key=lambda name: _length(runs, name))
+
+
+def _length(runs: Sequence[Listed], name: str) -> int:
+    """0 for numbers, which are compared at a glance; else the length of the longest value."""
+    values = [run.config[name] for run in runs if name in run.config]
+    if all(isinstance(value, (bool, int, float)) or value is None for value in values):
+        return 0
+    return max(len(_canonical(value)) for value in values)
+
+
+def _canonical(value: object) -> str:
+    return json.dumps(json_value(value), sort_keys=True)
+
+
+def measures(runs: Sequence[Listed]) -> list[Measure]:
+    """What to compare the runs by: metrics with a goal, then a few more that most runs have."""
+    counts: dict[str, int] = {}
+    goals: dict[str, str] = {}
+    hidden: set[str] = set()
+    for run in runs:
+        hidden |= run.hidden
+        goals = run.goals | goals
+        for name, value in run.summary.items():
+            if isinstance(value, (int, float)):
+                counts[name] = counts.get(name, 0) + 1
+    with_goal = [Measure(name, goals[name]) for name in goals if name in counts]
+    further = [name for name in counts if name not in goals and name not in hidden]
+    further.sort(key=lambda name: (-counts[name], name))
+    return with_goal + [Measure(name) for name in further[:_FURTHER_MEASURES]]
+
+
+def best(runs: Sequence[Listed], measure: Measure) -> float | None:
+    """The best value any of the runs has by the measure's goal."""
+    values = [
+        value
+        for run in runs
+        if isinstance(value := run.summary.get(measure.name), (int, float)) and value == value
+    ]
+    if measure.goal is None or len(runs) < 2 or not values:
+        return None
+    return max(values) if measure.goal == "maximize" else min(values)

@@ -1,0 +1,220 @@
+"""``trackway ls``: the runs, newest first, with what tells them apart."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Literal
+
+import click
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from trackway.api import Api, StoredRun
+from trackway.cli._listing import (
+    Listed,
+    Measure,
+    best,
+    differing,
+    measures,
+    ordered,
+    run_places,
+)
+from trackway.cli._options import api_option, as_json, json_option
+from trackway.cli._screen import Bar, console, heading, state_text
+from trackway.cli._text import ago, clean, duration, number, plural, value_text
+
+_GAP: Final = 2
+_WIDEST: Final = 28
+_ABSENT: Final = object()
+_ARROWS: Final = {"maximize": " ↑", "minimize": " ↓"}
+
+_FIRST_STEPS: Final = """\
+Record a first one:
+
+  import trackway as tw
+
+  with tw.init(project="first", config={"lr": 0.1}) as run:
+      run.log({"loss": 0.5})
+
+If your runs are elsewhere: trackway --dir PATH ls, or set TRACKWAY_DIR."""
+
+
+@click.command(
+    epilog="""\b
+Examples:
+  trackway ls
+  trackway ls digits --order -summary.val/accuracy --limit 5
+  trackway ls --order config.lr
+  trackway ls --json | jq -r '.runs[] | select(.state == "failed").id'
+"""
+)
+@click.argument("project", required=False)
+@click.option(
+    "--order",
+    metavar="KEY",
+    default="-created",
+    show_default=True,
+    help="created, name, duration, state, config.NAME or summary.NAME; with a leading - "
+    "descending. Runs without a value come last.",
+)
+@click.option("--limit", type=click.IntRange(min=1), help="At most so many runs.")
+@json_option
+@api_option
+def command(
+    api: Api, project: str | None, order: str, limit: int | None, for_program: bool
+) -> None:
+    """List the runs of PROJECT, or of all projects, newest first.
+
+    Beside each run stand the configuration values and metrics that tell the runs apart, as many
+    as there is room for: first the metrics with a goal (define_metric), the best value in bold.
+    """
+    places = run_places(api, project)
+    total = len(places)
+    if limit is not None and order in ("created", "-created"):
+        # Reading a run takes time; which are the newest is known before.
+        places = places[:limit] if order == "-created" else places[-limit:]
+    runs = _read(api, places)
+    chosen = ordered(runs, order)[:limit]
+    if for_program:
+        click.echo(as_json({"root": str(api.root), "runs": [run.document for run in chosen]}))
+        return
+    screen = console()
+    if not chosen:
+        place = f"{api.root}" if project is None else f"project {project} in {api.root}"
+        screen.print(Text(f"No runs in {clean(place)} yet. {_FIRST_STEPS}"), soft_wrap=True)
+        return
+    _print_runs(screen, chosen)
+    if len(chosen) < total:
+        screen.print(Text(f"{len(chosen)} of {plural(total, 'run')}", style="dim"))
+
+
+def _read(api: Api, places: Sequence[tuple[str, Path]]) -> list[Listed]:
+    """The runs, one in memory at a time; one that cannot be read is told and left out."""
+    runs = []
+    with Bar("Reading runs", len(places)) as bar:
+        for project, folder in places:
+            try:
+                runs.append(Listed.of(StoredRun(api.root, project, folder.name)))
+            except OSError as error:
+                told = f"{project}/{folder.name} cannot be read: {error.strerror or error}"
+                click.echo(clean(told), err=True)
+            bar.advance()
+    return runs
+
+
+def _print_runs(screen: Console, runs: Sequence[Listed]) -> None:
+    by_project: dict[str, list[Listed]] = {}
+    for run in runs:
+        by_project.setdefault(run.document["project"], []).append(run)
+    for number_, (project, own) in enumerate(by_project.items()):
+        if len(by_project) > 1:
+            if number_:
+                screen.print()
+            screen.print(heading(clean(project)) + Text(f"  {plural(len(own), 'run')}", "dim"))
+        _print_table(screen, own)
+
+
+@dataclass(frozen=True, slots=True)
+class _Column:
+    """A column of the table; ``goal`` says whether a metric's values have a best one."""
+
+    title: Text
+    cells: list[Text]
+    right: bool = False
+    goal: bool = False
+
+    @property
+    def width(self) -> int:
+        return min(_WIDEST, max(cell.cell_len for cell in [self.title, *self.cells]))
+
+
+def _print_table(screen: Console, runs: Sequence[Listed]) -> None:
+    fixed = _fixed_columns(runs, screen.width)
+    configs = [_config_column(runs, name) for name in differing(runs)]
+    compared = [_measure_column(runs, measure) for measure in measures(runs)]
+    tags = _words_column("tags", [", ".join(run.document["tags"]) for run in runs], "")
+    notes = _words_column("notes", ["; ".join(run.notes) for run in runs], "yellow")
+    with_goal = [column for column in compared if column.goal]
+    further = [column for column in compared if not column.goal]
+    wanted = [*notes, *with_goal, *configs[:3], *tags, *further, *configs[3:]]
+    room = screen.width - sum(column.width + _GAP for column in fixed) + _GAP
+    shown = []
+    for column in wanted:
+        if column.width + _GAP <= room or column in notes:
+            room -= column.width + _GAP
+            shown.append(column)
+    table = Table(box=None, padding=(0, _GAP, 0, 0), pad_edge=False, header_style="dim")
+    in_order = [*configs, *with_goal, *further, *tags, *notes]
+    drawn = [*fixed, *(column for column in in_order if column in shown)]
+    for column in drawn:
+        justify: Literal["left", "right"] = "right" if column.right else "left"
+        table.add_column(
+            column.title, justify=justify, no_wrap=True, overflow="ellipsis", max_width=_WIDEST
+        )
+    for cells in zip(*(column.cells for column in drawn), strict=True):
+        table.add_row(*cells)
+    screen.print(table)
+    _tell_omitted(screen, [column for column in in_order if column not in shown])
+
+
+def _tell_omitted(screen: Console, columns: Sequence[_Column]) -> None:
+    if columns:
+        names = ", ".join(column.title.plain for column in columns[:6])
+        more = f" and {len(columns) - 6} more" if len(columns) > 6 else ""
+        told = f"no room for {names}{more}; --json has everything"
+        screen.print(Text(told, style="dim"), soft_wrap=True)
+
+
+def _fixed_columns(runs: Sequence[Listed], width: int) -> list[_Column]:
+    now = time.time()
+    told = [run.document for run in runs]
+    columns = [
+        _Column(Text("name"), [Text(clean(run["name"]), style="bold") for run in told]),
+        _Column(Text("id"), [Text(clean(run["id"])) for run in told]),
+        _Column(Text("state"), [state_text(clean(run["state"])) for run in told]),
+        _Column(Text("created"), [Text(ago(run["created"], now)) for run in told]),
+        _Column(Text("took"), [Text(duration(run["duration_s"])) for run in told], right=True),
+    ]
+    # On a narrow screen what is least needed goes first.
+    for place in (4, 3):
+        if sum(column.width + _GAP for column in columns) > width:
+            del columns[place]
+    return columns
+
+
+def _config_column(runs: Sequence[Listed], name: str) -> _Column:
+    values = [run.config.get(name, _ABSENT) for run in runs]
+    cells = [Text("" if v is _ABSENT else value_text(v, 100), style="cyan") for v in values]
+    numbers = all(isinstance(v, (int, float)) for v in values if v is not _ABSENT)
+    return _Column(_title(name), [_cut(cell) for cell in cells], right=numbers)
+
+
+def _measure_column(runs: Sequence[Listed], measure: Measure) -> _Column:
+    leading = best(runs, measure)
+    cells = []
+    for run in runs:
+        value = run.summary.get(measure.name)
+        is_best = leading is not None and value == leading
+        cells.append(_cut(Text(number(value), style="bold green" if is_best else "")))
+    title = _title(measure.name) + _ARROWS.get(measure.goal or "", "")
+    return _Column(title, cells, right=True, goal=measure.goal is not None)
+
+
+def _words_column(title: str, words: Sequence[str], style: str) -> list[_Column]:
+    """The column, or none where there is nothing to say in it."""
+    if not any(words):
+        return []
+    return [_Column(Text(title), [_cut(Text(clean(text), style=style)) for text in words])]
+
+
+def _title(name: str) -> Text:
+    return _cut(Text(clean(name)), _WIDEST - 2)
+
+
+def _cut(text: Text, width: int = _WIDEST) -> Text:
+    text.truncate(width, overflow="ellipsis")
+    return text
