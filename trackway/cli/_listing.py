@@ -227,6 +227,8 @@ def measures(runs: Sequence[Listed]) -> list[Measure]:
             if isinstance(value, (int, float)):
                 counts[name] = counts.get(name, 0) + 1
     with_goal = [Measure(name, goals[name]) for name in goals if name in counts]
+    # A metric that repeats a configured value, such as the learning rate, tells little.
+    hidden |= {name for run in runs for name in run.config}
     further = [name for name in counts if name not in goals and name not in hidden]
     further.sort(key=lambda name: (-counts[name], name))
     return with_goal + [Measure(name) for name in further[:_FURTHER_MEASURES]]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 from pathlib import Path
 from typing import Final, Literal
 
@@ -89,7 +90,7 @@ def command(
         return
     _print_runs(screen, chosen)
     if len(chosen) < total:
-        screen.print(Text(f"{len(chosen)} of {plural(total, 'run')}", style="dim"))
+        _tell(screen, f"{len(chosen)} of {plural(total, 'run')}")
 
 
 def _read(api: Api, places: Sequence[tuple[str, Path]]) -> list[Listed]:
@@ -140,33 +141,46 @@ def _print_table(screen: Console, runs: Sequence[Listed]) -> None:
     notes = _words_column("notes", ["; ".join(run.notes) for run in runs], "yellow")
     with_goal = [column for column in compared if column.goal]
     further = [column for column in compared if not column.goal]
-    wanted = [*notes, *with_goal, *configs[:3], *tags, *further, *configs[3:]]
-    room = screen.width - sum(column.width + _GAP for column in fixed) + _GAP
-    shown = []
-    for column in wanted:
-        if column.width + _GAP <= room or column in notes:
-            room -= column.width + _GAP
-            shown.append(column)
-    table = Table(box=None, padding=(0, _GAP, 0, 0), pad_edge=False, header_style="dim")
+    in_turn = [c for pair in zip_longest(with_goal, configs) for c in pair if c is not None]
+    room = screen.width + _GAP - sum(column.width + _GAP for column in fixed)
+    shown, left_out = _fitting([*in_turn[:4], *notes, *in_turn[4:], *tags, *further], room)
+    if notes and notes[0] not in shown:
+        fixed.insert(0, _mark_column(runs))
+        shown, left_out = _fitting([*in_turn, *tags, *further], room - 1 - _GAP)
     in_order = [*configs, *with_goal, *further, *tags, *notes]
-    drawn = [*fixed, *(column for column in in_order if column in shown)]
-    for column in drawn:
+    _draw(screen, [*fixed, *(column for column in in_order if column in shown)])
+    if notes and notes[0] not in shown:
+        _tell(screen, "! something is out of the ordinary: trackway show RUN tells")
+    if left_out:
+        names = ", ".join(column.title.plain for column in left_out[:6])
+        more = f" and {len(left_out) - 6} more" if len(left_out) > 6 else ""
+        _tell(screen, f"no room for {names}{more}; --json has everything")
+
+
+def _fitting(columns: Sequence[_Column], room: int) -> tuple[list[_Column], list[_Column]]:
+    """Those that fit, first come first served, and those that do not."""
+    shown, left_out = [], []
+    for column in columns:
+        fits = column.width + _GAP <= room
+        (shown if fits else left_out).append(column)
+        room -= column.width + _GAP if fits else 0
+    return shown, left_out
+
+
+def _draw(screen: Console, columns: Sequence[_Column]) -> None:
+    table = Table(box=None, padding=(0, _GAP, 0, 0), pad_edge=False, header_style="dim")
+    for column in columns:
         justify: Literal["left", "right"] = "right" if column.right else "left"
         table.add_column(
             column.title, justify=justify, no_wrap=True, overflow="ellipsis", max_width=_WIDEST
         )
-    for cells in zip(*(column.cells for column in drawn), strict=True):
+    for cells in zip(*(column.cells for column in columns), strict=True):
         table.add_row(*cells)
     screen.print(table)
-    _tell_omitted(screen, [column for column in in_order if column not in shown])
 
 
-def _tell_omitted(screen: Console, columns: Sequence[_Column]) -> None:
-    if columns:
-        names = ", ".join(column.title.plain for column in columns[:6])
-        more = f" and {len(columns) - 6} more" if len(columns) > 6 else ""
-        told = f"no room for {names}{more}; --json has everything"
-        screen.print(Text(told, style="dim"), soft_wrap=True)
+def _tell(screen: Console, sentence: str) -> None:
+    screen.print(Text(sentence, style="dim"), soft_wrap=True)
 
 
 def _fixed_columns(runs: Sequence[Listed], width: int) -> list[_Column]:
@@ -184,6 +198,10 @@ def _fixed_columns(runs: Sequence[Listed], width: int) -> list[_Column]:
         if sum(column.width + _GAP for column in columns) > width:
             del columns[place]
     return columns
+
+
+def _mark_column(runs: Sequence[Listed]) -> _Column:
+    return _Column(Text(""), [Text("!" if run.notes else "", style="yellow") for run in runs])
 
 
 def _config_column(runs: Sequence[Listed], name: str) -> _Column:

@@ -20,7 +20,8 @@ from trackway.core._guard import guard, note, tell
 from trackway.core._names import check_id, check_project, new_id, new_name
 from trackway.core._settings import make_settings, process_rank
 from trackway.core._values import as_mapping, plain
-from trackway.core.run import DisabledRun, Run, _told
+from trackway.core.disabled import DisabledRun
+from trackway.core.run import Run, _told
 from trackway.errors import ArgumentError
 from trackway.types import Settings
 

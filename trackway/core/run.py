@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from trackway.core._launch import Lifeline
     from trackway.core._redact import Redactor
 
-__all__ = ["DisabledRun", "Run"]
+__all__ = ["Run"]
 
 _I64: Final = 1 << 63
 
@@ -593,36 +593,6 @@ class Run:
         with guard("finish"):
             end = of_process()
         self._end(end)
-
-
-class DisabledRun(Run):
-    """A run that records nothing and costs nothing; everything else works as ever."""
-
-    def __init__(self, project: str, id: str, root: Path) -> None:
-        super().__init__(root=root, project=project, id=id, attempt=1, writer=None)
-
-    def log(self, data: object, step: object = None, commit: object = None) -> None:
-        """Do nothing."""
-
-    def _event(self, type: str, fields: dict[str, Any]) -> None:
-        """Do nothing."""
-
-    def _end(self, end: End, timeout_s: float = 10.0) -> None:
-        if not self._finished:
-            self._finished = True
-            self._at_finish(self)
-
-    def _forked(self) -> None:
-        """Do nothing."""
-
-    def flush(self, *, durable: bool = False) -> bool:
-        """Nothing waits."""
-        return True
-
-    @property
-    def disabled(self) -> bool:
-        """Whether nothing is recorded."""
-        return True
 
 
 def _told(kind: str, sentence: str) -> None:

@@ -21,8 +21,8 @@ from trackway.core import _launch
 from trackway.core.companion._main import next_beat
 from trackway.types import Settings
 
-pytestmark = pytest.mark.skipif(os.name != "posix", reason="the companion needs POSIX")
-linux = pytest.mark.skipif(sys.platform != "linux", reason="needs pidfd")
+pytestmark = pytest.mark.skipif(os.name != "posix", reason="needs Linux or macOS")
+linux = pytest.mark.skipif(sys.platform != "linux", reason="needs Linux: pidfd")
 
 HOME = str(Path(trackway.__file__).parents[1])
 
@@ -85,7 +85,7 @@ class _Run:
         head, _, tail = _launch._PROGRAM.partition("from trackway.core.companion._main")
         program = f"{head}{STAND_INS}\n{adapt}\nfrom trackway.core.companion._main{tail}"
         fields = {"root": str(folder), "project": "p", "run": "r", "cwd": str(folder), **spec}
-        defaults = msgspec.structs.msgspec.structs.asdict(Settings(system_interval_s=0.1))
+        defaults = msgspec.structs.asdict(Settings(system_interval_s=0.1))
         (folder / "training.py").write_text(
             f"import sys, os; sys.path.append({HOME!r})\n"
             "from trackway.core import _launch\n"

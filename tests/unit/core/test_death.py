@@ -15,7 +15,7 @@ from trackway.backend.file.process import process_started
 from trackway.core.companion import _death
 from trackway.core.companion._death import Death, ProcessWatch
 
-linux = pytest.mark.skipif(sys.platform != "linux", reason="needs /proc and pidfd")
+linux = pytest.mark.skipif(sys.platform != "linux", reason="needs Linux: /proc and pidfd")
 
 SEGFAULT = "import resource, ctypes; resource.setrlimit(resource.RLIMIT_CORE, (0, 0)); "
 SEGFAULT += "ctypes.string_at(0)"

@@ -17,7 +17,7 @@ from trackway.core import _launch
 from trackway.core._launch import Lifeline, launch
 from trackway.core.companion._spec import GOODBYE, CompanionSpec
 
-pytestmark = pytest.mark.skipif(os.name != "posix", reason="the companion needs POSIX")
+pytestmark = pytest.mark.skipif(os.name != "posix", reason="needs Linux or macOS")
 
 HOME = str(Path(trackway.__file__).parents[1])
 
