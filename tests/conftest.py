@@ -85,7 +85,14 @@ def pytest_runtest_setup(item: pytest.Item) -> Generator[None, None, None]:
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_call(item: pytest.Item) -> Generator[None, None, None]:
     """Fail a test in which the guard swallowed an error, or did not where it was to."""
-    result = yield
+    try:
+        result = yield
+    except BaseException:
+        # It failed or was skipped for a reason of its own; what was swallowed is told beside it.
+        for place, error in _guard_errors():
+            item.add_report_section("call", "guard", f"swallowed in {place!r}: {error!r}")
+        _reset_guard()
+        raise
     _settle(item)
     if item.get_closest_marker("swallows") is not None:
         assert _guard_errors(), "the test is marked 'swallows' and the guard swallowed nothing"

@@ -7,6 +7,7 @@ and told once per place and kind, in one sentence, and the user's program goes o
 
 from __future__ import annotations
 
+import os
 import sys
 import threading
 from collections.abc import Callable
@@ -24,6 +25,16 @@ swallowed: list[tuple[str, BaseException]] = []
 """The first swallowed errors, kept so that our own tests can raise them."""
 
 _lock = threading.RLock()
+
+
+def _renew_lock() -> None:
+    """In a forked child: the lock may be held by a thread that is not there any more."""
+    global _lock
+    _lock = threading.RLock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_renew_lock)
 
 
 class Trouble:
@@ -138,8 +149,8 @@ def guarded_log(
         try:
             if commit is None and fast(self, data, step):
                 return
-        except Exception:
-            pass  # it only says that these values need the careful way
+        except Exception:  # noqa: S110 - it only says that these values need the careful way
+            pass
         try:
             careful(self, data, step, commit)
         except Exception as error:

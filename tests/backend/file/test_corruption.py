@@ -23,7 +23,7 @@ from .given import NOW, Record, event, kind_at, row, spans, told_of
 from .given import HEADER as SAMPLE
 
 quick = settings(
-    max_examples=150,
+    max_examples=80,
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
@@ -88,7 +88,7 @@ def test_the_log_is_read_as_it_was_written(tmp_path: Path) -> None:
     assert found.generations == [SAMPLE.generation]
 
 
-@pytest.mark.parametrize("change", [0x01, 0x80, 0xFF, 0x20, 0x08])
+@pytest.mark.parametrize("change", [0x01, 0x80, 0xFF])
 def test_a_changed_byte_costs_the_frame_it_is_in(tmp_path: Path, change: int) -> None:
     """Every offset: all other records are exact, and the damage is exactly that frame.
 

@@ -79,6 +79,7 @@ class LogReader:
     Attributes:
         offset: Everything before this byte is judged.
         keysets: Every keyset declared so far, by id.
+        next_keyset: The first id that no keyset and no row of the log has.
         header: The first header found, or None.
         pending: Bytes after ``offset`` that form no whole frame yet.
     """
@@ -90,6 +91,7 @@ class LogReader:
         self.restarts = 0
         self.header: Header | None = None
         self.keysets: dict[int, Keyset] = {}
+        self.next_keyset = 0
         self._identity: int | None = None
 
     def read(self) -> Batch:
@@ -122,9 +124,10 @@ class LogReader:
                 if not data:
                     break
                 found = scan(data)
+                batch = self._decode(data, found)
                 self.pending = len(data) - found.end
-                yield self._decode(data, found)
                 self.offset += found.end
+                yield batch  # last: whoever stops here has read it and will not get it again
                 if found.end == 0 or len(data) < size:
                     break
 
@@ -132,6 +135,7 @@ class LogReader:
         self.offset = self.pending = 0
         self.header = None
         self.keysets = {}
+        self.next_keyset = 0
         self.restarts += 1
 
     def _decode(self, data: bytearray, found: Scan) -> Batch:
@@ -166,6 +170,7 @@ class LogReader:
             count = (length - ROW_HEAD.size) // 8
             rows = _rows_at(view, mine, length, count)
             batch.points += len(mine) * count
+            self.next_keyset = max(self.next_keyset, keyset + 1)
             batch.rows.append(
                 Rows(
                     keyset,
@@ -183,6 +188,7 @@ class LogReader:
             elif kind == KEYSET:
                 keyset = decode_keyset(payload)
                 self.keysets[keyset.id] = keyset
+                self.next_keyset = max(self.next_keyset, keyset.id + 1)
             elif kind == HEADER:
                 header = decode_header(payload)
                 batch.headers.append(header)

@@ -218,16 +218,30 @@ class LogWriter:
 
     @classmethod
     def reopen(
-        cls, path: Path, *, end: int, header: Header, files: FileSystem | None = None
+        cls,
+        path: Path,
+        *,
+        end: int,
+        header: Header,
+        next_keyset: int,
+        files: FileSystem | None = None,
     ) -> LogWriter:
         """Go on in a log whose writer is gone, after its last whole frame at ``end``.
 
         What lies behind ``end`` is a record that was never acknowledged; it is cut off. The log
-        continues under a new generation.
+        continues under a new generation. A reader of the whole log knows ``end`` (its
+        ``offset``) and ``next_keyset``.
+
+        Raises:
+            OSError: The file cannot be opened or cut.
         """
         files = files or FileSystem()
         descriptor = files.open_again(path)
-        files.truncate(descriptor, end)
+        try:
+            files.truncate(descriptor, end)
+        except OSError:
+            files.close(descriptor)
+            raise
         taken = {path: descriptor}
 
         def open_again(again: Path) -> int:

@@ -1,0 +1,208 @@
+"""The sections of ``show`` about the run itself: how it went, what it was told, what it measured."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Mapping
+from typing import Any, Final
+
+from rich.text import Text
+
+from trackway.api import Metric, StoredRun
+from trackway.api._document import definition_of, flatten, stated_summary
+from trackway.api._verify import damaged_bytes
+from trackway.backend.record import Attempt
+from trackway.cli._parts import Facts, Section, aside, grid
+from trackway.cli._screen import state_text
+from trackway.cli._spark import spark
+from trackway.cli._text import (
+    ago,
+    clean,
+    duration,
+    moment,
+    number,
+    plural,
+    shorten,
+    value_text,
+)
+
+__all__ = ["config", "console_tail", "headline", "metrics", "summary", "traceback", "trouble"]
+
+_METRICS: Final = 40
+_CONSOLE_LINES: Final = 10
+_STATE_WORDS: Final = {
+    "interrupted": "by Ctrl-C",
+    "lost": "its machine fell silent",
+}
+
+
+def headline(run: StoredRun) -> tuple[Text, Section]:
+    """The name and state, and what belongs right under them."""
+    title = Text(clean(run.name), style="bold") + Text("  ") + state_text(run.state)
+    last = run.attempts[-1] if run.attempts else Attempt(1)
+    facts = Facts()
+    facts.add("run", clean(f"{run.project}/{run.id}"))
+    facts.add("began", f"{moment(run.created)} ({ago(run.created)})")
+    facts.add("took" if run.ended else "so far", duration(run.duration_s))
+    facts.add("ended", _end_of(last))
+    for attempt in run.attempts if len(run.attempts) > 1 else ():
+        facts.add(f"attempt {attempt.number}", _told(attempt))
+    facts.add("host", clean(last.host))
+    facts.add("tags", clean(", ".join(run.tags)))
+    facts.add("group", clean(run.group or ""))
+    facts.add("job type", clean(run.job_type or ""))
+    facts.add("notes", "\n".join(map(clean, (run.notes or "").splitlines())))
+    return title, Section("", facts.body)
+
+
+def _told(attempt: Attempt) -> Text:
+    told = state_text(attempt.state)
+    told.append(f", began {moment(attempt.started)}")
+    if attempt.ended is not None:
+        told.append(f", took {duration(attempt.ended - attempt.started)}")
+    end = _end_of(attempt)
+    return told.append(f", {end}" if end else "").append(f", on {clean(attempt.host)}")
+
+
+def _end_of(attempt: Attempt) -> str:
+    """Exit code, signal and exception, as far as they are known."""
+    if attempt.state == "running":
+        return ""
+    told = [_STATE_WORDS.get(attempt.state, "")]
+    if attempt.exception:
+        kind, message = (str(attempt.exception.get(name) or "") for name in ("type", "message"))
+        told.append(clean(shorten(f"{kind}: {message}" if message else kind, 200)))
+    if attempt.signal:
+        told.append(f"by {_signal_name(attempt.signal)}")
+    elif attempt.exit_code is not None:
+        told.append(f"exit code {attempt.exit_code}")
+    else:
+        told.append("exit code not captured")
+    return ", ".join(filter(None, told))
+
+
+def _signal_name(number_: int) -> str:
+    try:
+        return f"{signal.Signals(number_).name} (signal {number_})"
+    except ValueError:
+        return f"signal {number_}"
+
+
+def trouble(run: StoredRun, lost: Mapping[str, Any]) -> Section:
+    """What was not recorded, and why; ``lost`` is the run's document."""
+    lines = []
+    if run.lost_points:
+        lines.append(f"{plural(run.lost_points, 'point')} lost: the disk did not take them")
+    if damaged := damaged_bytes(run):
+        lines.append(f"{plural(damaged, 'byte')} of its logs damaged: trackway verify tells where")
+    for entry in run.troubles:
+        count = entry.get("count") or 1
+        times = f" ({count:,} times)" if isinstance(count, int) and count > 1 else ""
+        lines.append(clean(shorten(str(entry.get("sentence")), 600)) + times)
+    told = " ".join(lines)
+    for name, count in lost["refused"].items():
+        if f"'{name}'" not in told:
+            lines.append(f"{plural(count, 'value')} of {clean(shorten(name))} could not be stored")
+    if lost["skipped"]:
+        lines.append(f"{plural(lost['skipped'], 'value')} None, skipped")
+    return Section("Trouble", [Text(line, style="yellow") for line in lines])
+
+
+def config(run: StoredRun) -> Section:
+    """Configuration, nested names joined by dots, and what was changed while it ran."""
+    changes = _changes(run)
+    facts = Facts()
+    facts.table.add_column(style="yellow")
+    for name, value in flatten(run.config).items():
+        row = [Text(clean(name)), Text(value_text(value)), Text(changes.pop(name, ""))]
+        facts.table.add_row(*row)
+    for name, told in changes.items():
+        facts.table.add_row(Text(clean(name)), aside("deleted"), Text(told))
+    return Section("Config", facts.body)
+
+
+def _changes(run: StoredRun) -> dict[str, str]:
+    """Of each name that was given another value later: when, and what it was before."""
+    before: dict[str, Any] = {}
+    changes: dict[str, str] = {}
+    for time, name, value in run.config_history:
+        for path, inner in flatten({name: value}).items():
+            if path in before and before[path] != inner:
+                was = value_text(before[path], 60)
+                when = duration(time - run.created)
+                changes[path] = f"changed {when} in, at {moment(time)[11:]}; was {was}"
+            before[path] = inner
+    return changes
+
+
+def metrics(run: StoredRun, width: int, *, everything: bool = False) -> Section:
+    """Statistics and curve of each metric, those with a goal first."""
+    keys = run.keys()
+    goals = {key: d.goal for key in keys if (d := definition_of(run, key)) and d.goal}
+    keys.sort(key=lambda key: (key not in goals, key))
+    shown = keys if everything else keys[:_METRICS]
+    if not shown:
+        return Section("Metrics")
+    history = run.history(shown)
+    told = {key: Metric.of(history[key]) for key in shown}
+    with_nan = any(metric.nan for metric in told.values())
+    titles = ["", "last", "min", "max", "mean", "at step", "points", *(["NaN"] * with_nan)]
+    if width < 90:
+        titles.remove("mean")
+    table = grid(titles)
+    table.columns[0].max_width = max(12, width - 9 * len(titles) - 8)
+    table.add_column("", no_wrap=True, style="cyan")
+    curve = 24 if width >= 140 else 12
+    for key, metric in told.items():
+        cells = _cells(metric, goals.get(key))
+        row = [cells[title] for title in titles]
+        table.add_row(*row, Text(spark(history[key], curve)))
+    body = [table, *_left_out(len(keys) - len(shown))]
+    return Section("Metrics", list(body))
+
+
+def _left_out(count: int) -> list[Text]:
+    if not count:
+        return []
+    return [aside(f"and {plural(count, 'metric')} more: --metrics shows all")]
+
+
+def _cells(metric: Metric, goal: str | None) -> dict[str, Text]:
+    best = "bold green"
+    arrow = {"maximize": " ↑", "minimize": " ↓"}.get(goal or "", "")
+    return {
+        "": Text(clean(metric.key) + arrow),
+        "last": Text(number(metric.last)),
+        "min": Text(number(metric.min), style=best if goal == "minimize" else ""),
+        "max": Text(number(metric.max), style=best if goal == "maximize" else ""),
+        "mean": Text(number(metric.mean)),
+        "at step": Text("" if metric.last_step is None else str(metric.last_step)),
+        "points": Text(str(metric.count)),
+        "NaN": Text(str(metric.nan) if metric.nan else "", style="yellow"),
+    }
+
+
+def summary(run: StoredRun) -> Section:
+    """What the program itself put into the summary."""
+    facts = Facts()
+    for name, value in flatten(stated_summary(run)).items():
+        facts.add(clean(name), value_text(value))
+    return Section("Summary", facts.body)
+
+
+def console_tail(run: StoredRun) -> Section:
+    """The last lines the program printed."""
+    lines = run.console()
+    tail = [
+        Text(clean(shorten(line.text.expandtabs(), 500)), style="red" if line.stream == "err" else "")
+        for line in lines[-_CONSOLE_LINES:]
+    ]
+    told = f"last {len(tail)} of {plural(len(lines), 'line')}; --console prints all"
+    return Section("Console", list(tail), told if len(tail) < len(lines) else "")
+
+
+def traceback(run: StoredRun) -> Section:
+    """The traceback of the exception that ended the last attempt."""
+    exception = run.attempts[-1].exception if run.attempts else None
+    lines = str((exception or {}).get("traceback") or "").splitlines()
+    return Section("Traceback", [Text(clean(line.expandtabs())) for line in lines])
