@@ -50,16 +50,16 @@ class Recording:
 
     def config(self, after: float = 0.0, **values: object) -> Recording:
         """Assign configuration values; a double underscore stands for a dot."""
-        return self.event("config", after, set=_paths(values), **{"del": []})
+        return self.event("config", after, **_assigned(values))
 
     def summary(self, **values: object) -> Recording:
         """Assign summary values."""
-        return self.event("summary", set=_paths(values), **{"del": []})
+        return self.event("summary", **_assigned(values))
 
     def define(self, name: str, goal: str | None = None, *kinds: str, **more: object) -> Recording:
         """Define a metric."""
-        fields = {"name": name, "step_metric": None, "summary": list(kinds) or None, "goal": goal}
-        return self.event("define", **{"hidden": False, **fields, **more})
+        fields: dict[str, Any] = {"summary": list(kinds) or None, "goal": goal, "hidden": False}
+        return self.event("define", **{"name": name, "step_metric": None, **fields, **more})
 
     def row(
         self,
@@ -83,14 +83,14 @@ class Recording:
 
     def end(self, after: float = 60.0, state: str = "finished", **fields: object) -> Recording:
         """Let the run end, and close its log."""
-        told = {"exit_code": 0, "exception": None, "lost_points": 0, "skipped": 0, "refused": {}}
-        self.event("end", after, state=state, **{**told, **fields})
+        told: dict[str, Any] = {"exit_code": 0, "exception": None, "lost_points": 0, "skipped": 0}
+        self.event("end", after, **{"state": state, "refused": {}, **told, **fields})
         self.writer.close()
         return self
 
 
-def _paths(values: Mapping[str, object]) -> list[object]:
-    return [[name.split("__"), value] for name, value in values.items()]
+def _assigned(values: Mapping[str, object]) -> dict[str, Any]:
+    return {"set": [[name.split("__"), value] for name, value in values.items()], "del": []}
 
 
 @pytest.fixture

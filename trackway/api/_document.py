@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict
 from typing import Any, Final
 
+from trackway.api._history import Series, resolve
 from trackway.api._run import StoredRun
 from trackway.backend.record import Definition
 
-__all__ = ["definition_of", "flatten", "json_value", "run_document", "stated_summary"]
+__all__ = [
+    "definition_of",
+    "flatten",
+    "json_value",
+    "left_out",
+    "live_series",
+    "run_document",
+    "stated_summary",
+]
 
 _LONGEST_INTEGER_BITS: Final = 4096
 """Python writes no integer of more than 4300 decimal digits without being asked to."""
@@ -20,7 +29,8 @@ def json_value(value: object) -> Any:
     """The value as JSON can hold it without loss.
 
     NaN and infinities become ``"NaN"``, ``"Infinity"`` and ``"-Infinity"``; integers of more
-    than 4096 bits their hexadecimal form (``"0x1f…"``); names that are no text, text.
+    than 4096 bits their hexadecimal form (``"0x1f…"``); bytes (a file name that is no UTF-8) text
+    with lone surrogates, as Python has such names; names that are no text, text.
     """
     if isinstance(value, float):
         if math.isfinite(value):
@@ -35,7 +45,7 @@ def json_value(value: object) -> Any:
     if isinstance(value, (list, tuple)):
         return [json_value(inner) for inner in value]
     if isinstance(value, (bytes, bytearray)):
-        return value.hex()
+        return value.decode("utf-8", "surrogateescape")
     return str(value)
 
 
@@ -87,6 +97,19 @@ def run_document(run: StoredRun) -> dict[str, Any]:
         "skipped": record.skipped,
         "refused": record.refused,
     }
+
+
+def live_series(run: StoredRun, keys: Iterable[str]) -> Iterator[Series]:
+    """The live line of each of these metrics in step order, one at a time in memory."""
+    run._told  # noqa: B018 - reads the logs
+    for key in keys:
+        columns = run._logs.columns(key)
+        yield resolve(key, columns, attempts="live", repeats="last", order="step")
+
+
+def left_out(run: StoredRun) -> tuple[int, dict[str, int]]:
+    """How many values were None and so skipped; and how often those of a name were refused."""
+    return run._told.skipped, run._told.refused
 
 
 def definition_of(run: StoredRun, key: str) -> Definition | None:

@@ -220,7 +220,11 @@ class StoredRun:
     def metrics(self) -> dict[str, Metric]:
         """Exact statistics of each metric's live line."""
         if self._metrics is None:
-            self._metrics = {k: Metric.of(series) for k, series in self.history().items()}
+            # One at a time: the columns of all take more memory than the rows.
+            live = {"attempts": "live", "repeats": "last", "order": "step"}
+            self._metrics = {
+                key: Metric.of(resolve(key, self._logs.columns(key), **live)) for key in self.keys()
+            }
         return self._metrics
 
     @property

@@ -11,10 +11,11 @@ from rich.table import Table
 from rich.text import Text
 
 from trackway.api import StoredRun
-from trackway.cli._parts import Facts, Section, aside, grid
+from trackway.cli._parts import Column, Columns, Facts, Section, aside
 from trackway.cli._text import (
     clean,
     duration,
+    path_text,
     plural,
     shell,
     shorten,
@@ -55,10 +56,8 @@ def git(run: StoredRun) -> Section:
     facts = Facts()
     _add_repository(facts, state)
     for module in _mappings(state.get("submodules")):
-        told = Text(f"{clean(str(module.get('path')))} at {clean(str(module.get('commit')))}")
-        if changes := _changes(module):
-            told.append(f", {changes}")
-        facts.add("submodule", told)
+        place = f"{clean(path_text(module.get('path')))} at {clean(str(module.get('commit')))}"
+        facts.add("submodule", ", ".join(filter(None, [place, _changes(module)])))
     return Section("Git", facts.body)
 
 
@@ -76,7 +75,7 @@ def _add_repository(facts: Facts, state: Mapping[str, Any]) -> None:
         stored = f"({_omitted(entry)})" if entry.get("omitted") else ""
         bytes_ = entry.get("bytes")
         extent = size(bytes_) if isinstance(bytes_, int) else ""
-        told = [clean(str(entry.get("path"))), extent, stored]
+        told = [clean(path_text(entry.get("path"))), extent, stored]
         facts.add("untracked", "  ".join(filter(None, told)))
     if len(files) > _UNTRACKED:
         facts.add("", f"and {plural(len(files) - _UNTRACKED, 'file')} more")
@@ -85,7 +84,8 @@ def _add_repository(facts: Facts, state: Mapping[str, Any]) -> None:
 def _changes(state: Mapping[str, Any]) -> str:
     patch = state.get("patch")
     if not isinstance(patch, Mapping):
-        return "uncommitted, not stored" if state.get("dirty") and not state.get("untracked") else ""
+        uncommitted = state.get("dirty") and not state.get("untracked")
+        return "uncommitted, not stored" if uncommitted else ""
     count, added, removed = (patch.get(name) for name in ("files", "insertions", "deletions"))
     told = plural(count, "file") if isinstance(count, int) else "files"
     told += f" changed, +{added} -{removed}" if added is not None else " changed"
@@ -171,17 +171,21 @@ def system(run: StoredRun) -> Section:
     keys = [
         key for pattern in _OF_INTEREST for key in history if re.fullmatch(pattern, key, re.DOTALL)
     ]
-    if not keys:
-        return Section("System")
-    table = grid(["", "mean", "max"])
+    rows = []
     for key in dict.fromkeys(keys):
         values = history[key].values.astype(np.float64)
         values = values[np.isfinite(values)]
         if len(values):
-            mean, highest = float(values.mean()), float(values.max())
-            table.add_row(
-                Text(clean(key)), Text(with_unit(key, mean)), Text(with_unit(key, highest))
-            )
+            told = with_unit(key, float(values.mean())), with_unit(key, float(values.max()))
+            rows.append((Text(clean(key)), Text(told[0]), Text(told[1])))
+    if not rows:
+        return Section("System")
+    table = Columns(
+        [
+            Column(Text(title), list(cells), right=bool(title))
+            for title, cells in zip(("", "mean", "max"), zip(*rows, strict=True), strict=True)
+        ]
+    )
     times = np.concatenate([history[key].times for key in keys])
     samples = max(len(history[key]) for key in keys)
     over = duration(float(times.max() - times.min()))

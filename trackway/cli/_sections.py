@@ -1,18 +1,17 @@
-"""The sections of ``show`` about the run itself: how it went, what it was told, what it measured."""
+"""The sections of ``show`` about the run itself: how it went, what it measured."""
 
 from __future__ import annotations
 
 import signal
-from collections.abc import Mapping
 from typing import Any, Final
 
 from rich.text import Text
 
 from trackway.api import Metric, StoredRun
-from trackway.api._document import definition_of, flatten, stated_summary
+from trackway.api._document import definition_of, flatten, left_out, live_series, stated_summary
 from trackway.api._verify import damaged_bytes
 from trackway.backend.record import Attempt
-from trackway.cli._parts import Facts, Section, aside, grid
+from trackway.cli._parts import GAP, Column, Columns, Facts, Section, aside
 from trackway.cli._screen import state_text
 from trackway.cli._spark import spark
 from trackway.cli._text import (
@@ -29,7 +28,10 @@ from trackway.cli._text import (
 __all__ = ["config", "console_tail", "headline", "metrics", "summary", "traceback", "trouble"]
 
 _METRICS: Final = 40
+_NAME: Final = "metric"
+_NAME_WIDTH: Final = 24
 _CONSOLE_LINES: Final = 10
+_STREAMS: Final = {"err": "yellow"}
 _STATE_WORDS: Final = {
     "interrupted": "by Ctrl-C",
     "lost": "its machine fell silent",
@@ -40,7 +42,7 @@ def headline(run: StoredRun) -> tuple[Text, Section]:
     """The name and state, and what belongs right under them."""
     title = Text(clean(run.name), style="bold") + Text("  ") + state_text(run.state)
     last = run.attempts[-1] if run.attempts else Attempt(1)
-    facts = Facts()
+    facts = Facts(indented=False)
     facts.add("run", clean(f"{run.project}/{run.id}"))
     facts.add("began", f"{moment(run.created)} ({ago(run.created)})")
     facts.add("took" if run.ended else "so far", duration(run.duration_s))
@@ -56,12 +58,11 @@ def headline(run: StoredRun) -> tuple[Text, Section]:
 
 
 def _told(attempt: Attempt) -> Text:
-    told = state_text(attempt.state)
-    told.append(f", began {moment(attempt.started)}")
+    told = [f"began {moment(attempt.started)}"]
     if attempt.ended is not None:
-        told.append(f", took {duration(attempt.ended - attempt.started)}")
-    end = _end_of(attempt)
-    return told.append(f", {end}" if end else "").append(f", on {clean(attempt.host)}")
+        told.append(f"took {duration(attempt.ended - attempt.started)}")
+    told += [_end_of(attempt), f"on {clean(attempt.host)}" if attempt.host else ""]
+    return state_text(attempt.state).append("".join(f", {part}" for part in told if part))
 
 
 def _end_of(attempt: Attempt) -> str:
@@ -88,8 +89,9 @@ def _signal_name(number_: int) -> str:
         return f"signal {number_}"
 
 
-def trouble(run: StoredRun, lost: Mapping[str, Any]) -> Section:
-    """What was not recorded, and why; ``lost`` is the run's document."""
+def trouble(run: StoredRun) -> Section:
+    """What was not recorded, and why."""
+    skipped, refused = left_out(run)
     lines = []
     if run.lost_points:
         lines.append(f"{plural(run.lost_points, 'point')} lost: the disk did not take them")
@@ -100,11 +102,11 @@ def trouble(run: StoredRun, lost: Mapping[str, Any]) -> Section:
         times = f" ({count:,} times)" if isinstance(count, int) and count > 1 else ""
         lines.append(clean(shorten(str(entry.get("sentence")), 600)) + times)
     told = " ".join(lines)
-    for name, count in lost["refused"].items():
+    for name, count in refused.items():
         if f"'{name}'" not in told:
             lines.append(f"{plural(count, 'value')} of {clean(shorten(name))} could not be stored")
-    if lost["skipped"]:
-        lines.append(f"{plural(lost['skipped'], 'value')} None, skipped")
+    if skipped:
+        lines.append(f"{plural(skipped, 'value')} None, skipped")
     return Section("Trouble", [Text(line, style="yellow") for line in lines])
 
 
@@ -143,22 +145,30 @@ def metrics(run: StoredRun, width: int, *, everything: bool = False) -> Section:
     shown = keys if everything else keys[:_METRICS]
     if not shown:
         return Section("Metrics")
-    history = run.history(shown)
-    told = {key: Metric.of(history[key]) for key in shown}
-    with_nan = any(metric.nan for metric in told.values())
-    titles = ["", "last", "min", "max", "mean", "at step", "points", *(["NaN"] * with_nan)]
-    if width < 90:
-        titles.remove("mean")
-    table = grid(titles)
-    table.columns[0].max_width = max(12, width - 9 * len(titles) - 8)
-    table.add_column("", no_wrap=True, style="cyan")
-    curve = 24 if width >= 140 else 12
-    for key, metric in told.items():
-        cells = _cells(metric, goals.get(key))
-        row = [cells[title] for title in titles]
-        table.add_row(*row, Text(spark(history[key], curve)))
-    body = [table, *_left_out(len(keys) - len(shown))]
-    return Section("Metrics", list(body))
+    points = 24 if width >= 140 else 12 if width >= 80 else 0
+    rows, curves = [], []
+    for series in live_series(run, shown):
+        rows.append(_cells(Metric.of(series), goals.get(series.key)))
+        curves.append(Text(spark(series, points), "cyan"))
+    columns = [
+        Column(Text(title), [row[title] for row in rows], right=title != _NAME)
+        for title in rows[0]
+        if any(row[title] for row in rows)
+    ]
+    table = Columns([*_fitting(columns, width - points), Column(Text(), curves)])
+    return Section("Metrics", [table, *_left_out(len(keys) - len(shown))])
+
+
+def _fitting(columns: list[Column], width: int) -> list[Column]:
+    """Those there is room for beside the names, which are cut where nothing else helps."""
+    name = columns[0]
+    for optional in ("mean", "best at", "points", None):
+        room = width - GAP - sum(column.width + GAP for column in columns[1:]) - GAP
+        if room >= min(_NAME_WIDTH, name.width):
+            break
+        columns = [column for column in columns if column.title.plain != optional]
+    name.cut(max(room, _NAME_WIDTH // 2))
+    return columns
 
 
 def _left_out(count: int) -> list[Text]:
@@ -170,13 +180,15 @@ def _left_out(count: int) -> list[Text]:
 def _cells(metric: Metric, goal: str | None) -> dict[str, Text]:
     best = "bold green"
     arrow = {"maximize": " ↑", "minimize": " ↓"}.get(goal or "", "")
+    best_at = {"maximize": metric.max_step, "minimize": metric.min_step}.get(goal or "")
     return {
-        "": Text(clean(metric.key) + arrow),
+        _NAME: Text(clean(metric.key) + arrow),
         "last": Text(number(metric.last)),
+        "at step": Text(number(metric.last_step)),
         "min": Text(number(metric.min), style=best if goal == "minimize" else ""),
         "max": Text(number(metric.max), style=best if goal == "maximize" else ""),
+        "best at": Text(number(best_at), style=best),
         "mean": Text(number(metric.mean)),
-        "at step": Text("" if metric.last_step is None else str(metric.last_step)),
         "points": Text(str(metric.count)),
         "NaN": Text(str(metric.nan) if metric.nan else "", style="yellow"),
     }
@@ -194,7 +206,7 @@ def console_tail(run: StoredRun) -> Section:
     """The last lines the program printed."""
     lines = run.console()
     tail = [
-        Text(clean(shorten(line.text.expandtabs(), 500)), style="red" if line.stream == "err" else "")
+        Text(clean(shorten(line.text.expandtabs(), 500)), style=_STREAMS.get(line.stream, ""))
         for line in lines[-_CONSOLE_LINES:]
     ]
     told = f"last {len(tail)} of {plural(len(lines), 'line')}; --console prints all"

@@ -14,9 +14,7 @@ __all__ = ["buckets", "spark"]
 _LEVELS: Final = " ▁▂▃▄▅▆▇█"
 
 
-def buckets(
-    series: Series, count: int
-) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+def buckets(series: Series, count: int) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
     """Exact minimum and maximum of the finite values in equal parts of the range of steps.
 
     Args:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import re
 import shlex
 import time
@@ -19,6 +20,7 @@ __all__ = [
     "duration",
     "moment",
     "number",
+    "path_text",
     "plural",
     "shell",
     "shorten",
@@ -60,6 +62,11 @@ def shorten(text: str, limit: int = _LONGEST) -> str:
     if len(text) <= limit:
         return text
     return f"{text[:limit].rstrip()}… ({len(text):,} characters)"
+
+
+def path_text(path: object) -> str:
+    """A path as text; one that is no UTF-8 is stored as bytes."""
+    return os.fsdecode(path) if isinstance(path, (str, bytes)) else str(path)
 
 
 def value_text(value: object, limit: int = _LONGEST) -> str:

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from itertools import zip_longest
 from pathlib import Path
-from typing import Final, Literal
+from typing import Final
 
 import click
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
 from trackway.api import Api, StoredRun
@@ -25,10 +23,10 @@ from trackway.cli._listing import (
     run_places,
 )
 from trackway.cli._options import api_option, as_json, json_option
+from trackway.cli._parts import GAP, Column, Columns
 from trackway.cli._screen import Bar, console, heading, state_text
 from trackway.cli._text import ago, clean, duration, number, plural, value_text
 
-_GAP: Final = 2
 _WIDEST: Final = 28
 _ABSENT: Final = object()
 _ARROWS: Final = {"maximize": " ↑", "minimize": " ↓"}
@@ -119,20 +117,6 @@ def _print_runs(screen: Console, runs: Sequence[Listed]) -> None:
         _print_table(screen, own)
 
 
-@dataclass(frozen=True, slots=True)
-class _Column:
-    """A column of the table; ``goal`` says whether a metric's values have a best one."""
-
-    title: Text
-    cells: list[Text]
-    right: bool = False
-    goal: bool = False
-
-    @property
-    def width(self) -> int:
-        return min(_WIDEST, max(cell.cell_len for cell in [self.title, *self.cells]))
-
-
 def _print_table(screen: Console, runs: Sequence[Listed]) -> None:
     fixed = _fixed_columns(runs, screen.width)
     configs = [_config_column(runs, name) for name in differing(runs)]
@@ -142,13 +126,14 @@ def _print_table(screen: Console, runs: Sequence[Listed]) -> None:
     with_goal = [column for column in compared if column.goal]
     further = [column for column in compared if not column.goal]
     in_turn = [c for pair in zip_longest(with_goal, configs) for c in pair if c is not None]
-    room = screen.width + _GAP - sum(column.width + _GAP for column in fixed)
+    room = screen.width + GAP - sum(column.width + GAP for column in fixed)
     shown, left_out = _fitting([*in_turn[:4], *notes, *in_turn[4:], *tags, *further], room)
     if notes and notes[0] not in shown:
         fixed.insert(0, _mark_column(runs))
-        shown, left_out = _fitting([*in_turn, *tags, *further], room - 1 - _GAP)
+        shown, left_out = _fitting([*in_turn, *tags, *further], room - 1 - GAP)
     in_order = [*configs, *with_goal, *further, *tags, *notes]
-    _draw(screen, [*fixed, *(column for column in in_order if column in shown)])
+    drawn = Columns([*fixed, *(column for column in in_order if column in shown)])
+    screen.print(drawn.text(), soft_wrap=True)
     if notes and notes[0] not in shown:
         _tell(screen, "! something is out of the ordinary: trackway show RUN tells")
     if left_out:
@@ -157,61 +142,50 @@ def _print_table(screen: Console, runs: Sequence[Listed]) -> None:
         _tell(screen, f"no room for {names}{more}; --json has everything")
 
 
-def _fitting(columns: Sequence[_Column], room: int) -> tuple[list[_Column], list[_Column]]:
+def _fitting(columns: Sequence[Column], room: int) -> tuple[list[Column], list[Column]]:
     """Those that fit, first come first served, and those that do not."""
-    shown, left_out = [], []
+    shown: list[Column] = []
+    left_out: list[Column] = []
     for column in columns:
-        fits = column.width + _GAP <= room
+        fits = column.width + GAP <= room
         (shown if fits else left_out).append(column)
-        room -= column.width + _GAP if fits else 0
+        room -= column.width + GAP if fits else 0
     return shown, left_out
-
-
-def _draw(screen: Console, columns: Sequence[_Column]) -> None:
-    table = Table(box=None, padding=(0, _GAP, 0, 0), pad_edge=False, header_style="dim")
-    for column in columns:
-        justify: Literal["left", "right"] = "right" if column.right else "left"
-        table.add_column(
-            column.title, justify=justify, no_wrap=True, overflow="ellipsis", max_width=_WIDEST
-        )
-    for cells in zip(*(column.cells for column in columns), strict=True):
-        table.add_row(*cells)
-    screen.print(table)
 
 
 def _tell(screen: Console, sentence: str) -> None:
     screen.print(Text(sentence, style="dim"), soft_wrap=True)
 
 
-def _fixed_columns(runs: Sequence[Listed], width: int) -> list[_Column]:
+def _fixed_columns(runs: Sequence[Listed], width: int) -> list[Column]:
     now = time.time()
     told = [run.document for run in runs]
     columns = [
-        _Column(Text("name"), [Text(clean(run["name"]), style="bold") for run in told]),
-        _Column(Text("id"), [Text(clean(run["id"])) for run in told]),
-        _Column(Text("state"), [state_text(clean(run["state"])) for run in told]),
-        _Column(Text("created"), [Text(ago(run["created"], now)) for run in told]),
-        _Column(Text("took"), [Text(duration(run["duration_s"])) for run in told], right=True),
+        Column(Text("name"), [_cut(Text(clean(run["name"]), style="bold")) for run in told]),
+        Column(Text("id"), [Text(clean(run["id"])) for run in told]),
+        Column(Text("state"), [state_text(clean(run["state"])) for run in told]),
+        Column(Text("created"), [Text(ago(run["created"], now)) for run in told]),
+        Column(Text("took"), [Text(duration(run["duration_s"])) for run in told], right=True),
     ]
     # On a narrow screen what is least needed goes first.
     for place in (4, 3):
-        if sum(column.width + _GAP for column in columns) > width:
+        if sum(column.width + GAP for column in columns) > width:
             del columns[place]
     return columns
 
 
-def _mark_column(runs: Sequence[Listed]) -> _Column:
-    return _Column(Text(""), [Text("!" if run.notes else "", style="yellow") for run in runs])
+def _mark_column(runs: Sequence[Listed]) -> Column:
+    return Column(Text(""), [Text("!" if run.notes else "", style="yellow") for run in runs])
 
 
-def _config_column(runs: Sequence[Listed], name: str) -> _Column:
+def _config_column(runs: Sequence[Listed], name: str) -> Column:
     values = [run.config.get(name, _ABSENT) for run in runs]
     cells = [Text("" if v is _ABSENT else value_text(v, 100), style="cyan") for v in values]
     numbers = all(isinstance(v, (int, float)) for v in values if v is not _ABSENT)
-    return _Column(_title(name), [_cut(cell) for cell in cells], right=numbers)
+    return Column(_title(name), [_cut(cell) for cell in cells], right=numbers)
 
 
-def _measure_column(runs: Sequence[Listed], measure: Measure) -> _Column:
+def _measure_column(runs: Sequence[Listed], measure: Measure) -> Column:
     leading = best(runs, measure)
     cells = []
     for run in runs:
@@ -219,14 +193,14 @@ def _measure_column(runs: Sequence[Listed], measure: Measure) -> _Column:
         is_best = leading is not None and value == leading
         cells.append(_cut(Text(number(value), style="bold green" if is_best else "")))
     title = _title(measure.name) + _ARROWS.get(measure.goal or "", "")
-    return _Column(title, cells, right=True, goal=measure.goal is not None)
+    return Column(title, cells, right=True, goal=measure.goal is not None)
 
 
-def _words_column(title: str, words: Sequence[str], style: str) -> list[_Column]:
+def _words_column(title: str, words: Sequence[str], style: str) -> list[Column]:
     """The column, or none where there is nothing to say in it."""
     if not any(words):
         return []
-    return [_Column(Text(title), [_cut(Text(clean(text), style=style)) for text in words])]
+    return [Column(Text(title), [_cut(Text(clean(text), style=style)) for text in words])]
 
 
 def _title(name: str) -> Text:

@@ -9,11 +9,12 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from itertools import count
 from pathlib import Path
+from time import time
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final
 from zlib import crc32
 
-from trackway.backend.file.format import EXACT, ROW
+from trackway.backend.file.format import EXACT, FRAME, ROW
 from trackway.backend.file.writer import SLOW_WRITE_S, LogWriter
 from trackway.core._end import End, end_of, of_process
 from trackway.core._guard import guard, guarded_log, note, tell, troubles
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 __all__ = ["Run"]
 
 _I64: Final = 1 << 63
+_head: Final = FRAME.pack
 
 _LARGE: Final = float(EXACT // 2)
 """A sum below this hides no integer beyond 2**53, unless others of like size cancel it."""
@@ -129,12 +131,14 @@ class Run:
             return False
         values = data.values()
         total = sum(values, 0.0)
-        if (total.__class__ is not float or not -_LARGE < total < _LARGE) and not exact(values):
-            return False
-        for name in plan.integers:
-            if not -EXACT <= data[name] <= EXACT:
+        if type(total) is not float or not -_LARGE < total < _LARGE:
+            if not exact(values):
                 return False
-        now = clock.time()
+        if plan.integers:
+            for name in plan.integers:
+                if not -EXACT <= data[name] <= EXACT:
+                    return False
+        now = time()
         if step is None:
             step = self._next_after_jump() if self._jumped else next(self._steps)
             payload = plan.pack(ROW, plan.id, step, now, *values)
@@ -143,7 +147,7 @@ class Run:
             if step > self._reached:
                 self._reached = step
                 self._jumped = True
-        frame = plan.head + crc32(payload).to_bytes(4, "little") + payload
+        frame = _head(plan.length, crc32(payload)) + payload
         try:
             stored = writer.write(writer.fd, frame)
         except OSError as error:
@@ -152,7 +156,7 @@ class Run:
         if stored != plan.size:
             writer.failed(frame, stored, None)
             return True
-        after = clock.time()
+        after = time()
         if after - now > SLOW_WRITE_S:
             writer.slow(after, after - now)
         if after > writer.next_check:

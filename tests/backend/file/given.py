@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import errno
+import itertools
 import os
 import struct
+import threading
+import time as real_time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -90,9 +94,15 @@ def told(path: Path) -> Told:
     )
 
 
+def put(path: Path, data: bytes) -> None:
+    """Make a new file of these bytes: some file systems flush one that is truncated instead."""
+    path.unlink(missing_ok=True)
+    path.write_bytes(data)
+
+
 def told_of(data: bytes, path: Path) -> Told:
     """Read these bytes as a log."""
-    path.write_bytes(data)
+    put(path, data)
     return told(path)
 
 
@@ -113,29 +123,36 @@ def kind_at(data: bytes, start: int) -> int:
     return data[start + FRAME.size]
 
 
-@dataclass
 class Disk:
     """A file system whose write can be told to fail, to stop half way, or to take its time.
 
     Attributes:
         room: Bytes that are left; None for as many as one likes.
         error: What a write raises that finds no room.
-        clock: What ``time`` answers, where it is not None; a write takes ``cost_s`` of it.
+        clock: What ``time`` answers.
+        cost_s: How much of that time a write takes.
         writes: The size of each write that took something.
+        open: Clear, and every write hangs until it is set.
+        hanging: Set once a write hangs.
     """
 
-    room: int | None = None
-    error: int = 28  # ENOSPC
-    clock: float | None = None
-    cost_s: float = 0.0
-    writes: list[int] = field(default_factory=list)
-    before_write: Callable[[], None] = lambda: None
+    def __init__(self, room: int | None = None, error: int = errno.ENOSPC) -> None:
+        self.room = room
+        self.error = error
+        self.clock = NOW
+        self.cost_s = 0.0
+        self.writes: list[int] = []
+        self.open = threading.Event()
+        self.open.set()
+        self.hanging = threading.Event()
+        self._waits = itertools.count(1)
 
     def write(self, descriptor: int, data: bytes) -> int:
         """Append, as far as there is room."""
-        self.before_write()
-        if self.clock is not None:
-            self.clock += self.cost_s
+        if not self.open.is_set():
+            self.hanging.set()
+            assert self.open.wait(20)
+        self.clock += self.cost_s
         if self.room is not None:
             data = data[: self.room]
             if not data:
@@ -144,19 +161,32 @@ class Disk:
         self.writes.append(len(data))
         return os.write(descriptor, data)
 
-    def time(self) -> float:
-        """The time of a clock that stands still between writes."""
-        return NOW if self.clock is None else self.clock
-
     def files(self, **others: Any) -> FileSystem:
         """The seam to give to a writer."""
-        return FileSystem(**{"write": self.write, "time": self.time, **others})
+        calls = {"write": self.write, "time": self.time, "waits": self._waits.__next__}
+        return FileSystem(**{**calls, **others})
+
+    def time(self) -> float:
+        """The time of a clock that stands still between writes."""
+        return self.clock
 
 
-def writer_at(path: Path, disk: Disk | None = None, **others: Any) -> LogWriter:
+def writer_at(
+    path: Path,
+    disk: Disk | None = None,
+    tell: Callable[[str, str], None] = lambda kind, sentence: None,
+    **others: Any,
+) -> LogWriter:
     """A writer with a fixed header whose clock stands still."""
-    tell = others.pop("tell", lambda kind, sentence: None)
     return LogWriter(path, HEADER, files=(disk or Disk()).files(**others), tell=tell)
+
+
+def until(true: Callable[[], object], timeout_s: float = 20.0) -> None:
+    """Wait for it."""
+    deadline = real_time.monotonic() + timeout_s
+    while not true():
+        assert real_time.monotonic() < deadline, "it did not come true"
+        real_time.sleep(0.002)
 
 
 def write_rows(writer: LogWriter, names: Sequence[str], steps: Iterable[int]) -> list[Record]:

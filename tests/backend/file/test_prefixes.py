@@ -16,6 +16,7 @@ from .given import (
     Record,
     event,
     kind_at,
+    put,
     records,
     row,
     spans,
@@ -34,7 +35,7 @@ def mixed_log(path: Path) -> list[Record]:
     fields = {"set": [[["lr"], 0.001], [["model", "name"], "ε/🦦\n"]], "del": []}
     writer.event("config", fields, NOW)
     made.append(event("config", fields))
-    for step in range(0, 18, 3):
+    for step in range(0, 24, 3):
         made += write_rows(writer, LOSS, [step, step + 1])
         made += write_rows(writer, WIDE, [step])
         made += write_rows(writer, NONE, [step])
@@ -60,7 +61,7 @@ def test_the_log_is_mixed(log: tuple[bytes, list[Record]], tmp_path: Path) -> No
     """It holds everything there is, and a reader finds exactly that."""
     data, made = log
     kinds = [kind_at(data, start) for start, _ in spans(data)]
-    assert (kinds[0], kinds.count(ROW), kinds.count(EVENT), len(kinds)) == (HEADER, 35, 7, 51)
+    assert (kinds[0], kinds.count(ROW), kinds.count(EVENT), len(kinds)) == (HEADER, 43, 9, 61)
     assert 3000 < len(data) < 5000
     path = tmp_path / "w.log"
     path.write_bytes(data)
@@ -93,7 +94,7 @@ def test_every_prefix_reopens_with_its_whole_records_and_goes_on(
     recorded = [stop for start, stop in frames if kind_at(data, start) in (ROW, EVENT)]
     boundaries = {0, *(stop for _, stop in frames)}
     for size in range(len(data) + 1):
-        path.write_bytes(data[:size])
+        put(path, data[:size])
         reader = LogReader(path)
         before = reader.read()
         whole = [record for stop, record in zip(recorded, made, strict=True) if stop <= size]

@@ -15,7 +15,9 @@ from trackway.backend.file.process import process_started
 from trackway.core.companion import _system
 from trackway.core.companion._system import SystemSampler, memory_limit
 
-linux = pytest.mark.skipif(sys.platform != "linux", reason="needs Linux: psutil tells less elsewhere")
+linux = pytest.mark.skipif(
+    sys.platform != "linux", reason="needs Linux: psutil tells less elsewhere"
+)
 
 NOW_KEYS = {
     "load.1m",

@@ -73,8 +73,8 @@ class LogReader:
 
     Each ``read`` returns what has become whole since the last one. Rows may come before the
     declaration of their keyset (the declaration was damaged and is repeated later): ask
-    ``keysets`` after reading. A file that shrank or was replaced is read again from its start;
-    ``restarts`` counts how often.
+    ``keysets`` after reading. A file that shrank or was replaced (it is another one, or begins
+    otherwise) is read again from its start; ``restarts`` counts how often.
 
     Attributes:
         offset: Everything before this byte is judged.
@@ -93,6 +93,7 @@ class LogReader:
         self.keysets: dict[int, Keyset] = {}
         self.next_keyset = 0
         self._identity: int | None = None
+        self._first = b""  # the first frame's length and checksum, and so the generation
 
     def read(self) -> Batch:
         """Everything whole since the last read.
@@ -115,9 +116,12 @@ class LogReader:
         """Like ``read``, a stretch of at most STRETCH bytes at a time: memory stays bounded."""
         with self.path.open("rb", buffering=0) as file:
             status = os.fstat(file.fileno())
-            if self._identity not in (None, status.st_ino) or status.st_size < self.offset:
+            first = bytes(_read_at(file, 0, FRAME.size))
+            # Invariant: an inode number alone says nothing, the next file may get it again.
+            same = self._identity in (None, status.st_ino) and first.startswith(self._first)
+            if not same or status.st_size < self.offset:
                 self._restart()
-            self._identity = status.st_ino
+            self._identity, self._first = status.st_ino, first
             while self.offset < status.st_size:
                 size = min(STRETCH, status.st_size - self.offset)
                 data = _read_at(file, self.offset, size)

@@ -1,0 +1,226 @@
+"""``trackway show``: everything a person needs to explain and repeat a run."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, Final
+
+import click
+from rich.text import Text
+
+from trackway.api import Api, StoredRun
+from trackway.api._document import run_document
+from trackway.api._verify import damaged_bytes
+from trackway.cli import _circumstances as around
+from trackway.cli import _sections as about
+from trackway.cli._options import api_option, as_json, json_option
+from trackway.cli._parts import Section
+from trackway.cli._repeat import commands, requirement_lines
+from trackway.cli._restore import restore
+from trackway.cli._screen import console
+from trackway.cli._text import clean, plural
+from trackway.errors import ArgumentError, NotFoundError
+
+_CONSOLE_LINES: Final = 10
+_WIDEST: Final = 160
+
+
+@click.command(
+    epilog="""\b
+Examples:
+  trackway show brisk-otter-417          by name; by id or project/id too
+  trackway show k3v9x2ab --patch | git apply --binary
+  trackway show k3v9x2ab --untracked .
+  trackway show k3v9x2ab --requirements > requirements.txt
+  trackway show k3v9x2ab --json | jq .metrics
+"""
+)
+@click.argument("run")
+@click.option("--metrics", "part", flag_value="metrics", help="Only the metrics, all of them.")
+@click.option("--packages", "part", flag_value="packages", help="Only the packages, all of them.")
+@click.option("--console", "part", flag_value="console", help="Only what it printed, all of it.")
+@click.option(
+    "--requirements",
+    "part",
+    flag_value="requirements",
+    help="The packages as pip install -r takes them.",
+)
+@click.option(
+    "--patch", "part", flag_value="patch", help="The patch of uncommitted work, byte for byte."
+)
+@click.option(
+    "--untracked",
+    metavar="DIR",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Write the stored files that git did not track into DIR.",
+)
+@click.option(
+    "--submodule", metavar="PATH", help="With --patch or --untracked: those of this submodule."
+)
+@json_option
+@api_option
+def command(
+    api: Api,
+    run: str,
+    part: str | None,
+    untracked: Path | None,
+    submodule: str | None,
+    for_program: bool,
+) -> None:
+    """Show how RUN (a name, an id, or project/id) went and what it was made of.
+
+    Options choose one part of it, whole; without any, the page has everything in short and ends
+    with the commands that repeat the run.
+    """
+    _check(part, untracked, submodule, for_program)
+    stored = api.run(run)
+    if untracked is not None:
+        _restore(stored, _code_state(stored, submodule), untracked)
+    elif part == "patch":
+        _print_patch(stored, _code_state(stored, submodule))
+    elif part == "requirements":
+        click.echo("\n".join(requirement_lines(stored)))
+    elif for_program:
+        document = _document(api, stored) if part is None else {part: _part_document(stored, part)}
+        click.echo(as_json(document))
+    elif part is None:
+        _print_page(api, stored)
+    else:
+        _print_part(stored, part)
+
+
+def _check(
+    part: str | None, untracked: Path | None, submodule: str | None, for_program: bool
+) -> None:
+    if part is not None and untracked is not None:
+        raise ArgumentError(f"--{part} and --untracked: one at a time")
+    if submodule is not None and part != "patch" and untracked is None:
+        raise ArgumentError("--submodule goes with --patch or --untracked")
+    if for_program and (part in ("patch", "requirements") or untracked is not None):
+        raise ArgumentError("--json goes with the page, --metrics, --packages and --console")
+
+
+# -- the page --------------------------------------------------------------------------------------
+
+
+def _print_page(api: Api, run: StoredRun) -> None:
+    screen = console()
+    screen.width = min(screen.width, _WIDEST)
+    title, first = about.headline(run)
+    screen.print(title, soft_wrap=True)
+    for part in first.body:
+        screen.print(part)
+    sections = [
+        about.trouble(run),
+        about.traceback(run),
+        about.config(run),
+        about.metrics(run, screen.width),
+        about.summary(run),
+        around.git(run),
+        around.environment(run),
+        around.packages(run),
+        around.system(run),
+        about.console_tail(run),
+        around.masked(run),
+        Section("Repeat it", [_command_text(line) for line in commands(run, str(api.root))]),
+    ]
+    for section in sections:
+        section.print(screen)
+
+
+def _command_text(line: str) -> Text:
+    return Text(line, style="dim" if line.startswith("#") else "cyan")
+
+
+def _document(api: Api, run: StoredRun) -> dict[str, Any]:
+    lines = run.console()
+    samples = {
+        key: {"count": m.count, "mean": m.mean, "min": m.min, "max": m.max, "last": m.last}
+        for key, m in _system_metrics(run).items()
+    }
+    return {
+        **run_document(run),
+        "metrics": _part_document(run, "metrics"),
+        "system": samples,
+        "console": {
+            "lines": len(lines),
+            "last": [asdict(line) for line in lines[-_CONSOLE_LINES:]],
+        },
+        "damaged_bytes": damaged_bytes(run),
+        "repeat": commands(run, str(api.root)),
+    }
+
+
+def _system_metrics(run: StoredRun) -> dict[str, Any]:
+    from trackway.api._history import Metric
+
+    return {key: Metric.of(series) for key, series in run.system().items()}
+
+
+# -- one part --------------------------------------------------------------------------------------
+
+
+def _part_document(run: StoredRun, part: str) -> Any:
+    if part == "metrics":
+        return {key: asdict(metric) for key, metric in run.metrics.items()}
+    if part == "packages":
+        return run.packages
+    return [asdict(line) for line in run.console()]
+
+
+def _print_part(run: StoredRun, part: str) -> None:
+    if part == "console":
+        for line in run.console():
+            click.echo("\t".join(map(clean, line.text.split("\t"))))
+        return
+    if part == "packages":
+        for name, version in sorted(run.packages.items(), key=lambda item: item[0].lower()):
+            click.echo(clean(f"{name} {version}"))
+        return
+    screen = console()
+    for body in about.metrics(run, screen.width, everything=True).body:
+        screen.print(body)
+
+
+# -- code ------------------------------------------------------------------------------------------
+
+
+def _code_state(run: StoredRun, submodule: str | None) -> Mapping[str, Any]:
+    """What git said, of the whole or of one submodule."""
+    state = run.git
+    if state is None:
+        raise NotFoundError(f"the state of the code of run {run.name} was not captured")
+    if submodule is None:
+        return state
+    modules = {str(module.get("path")): module for module in state.get("submodules") or ()}
+    if submodule not in modules:
+        told = ", ".join(modules) or "none"
+        raise NotFoundError(f"run {run.name} had no submodule {submodule!r}; it had: {told}")
+    module: Mapping[str, Any] = modules[submodule]
+    return module
+
+
+def _print_patch(run: StoredRun, state: Mapping[str, Any]) -> None:
+    patch = state.get("patch") or {}
+    if not patch.get("blob"):
+        reason = patch.get("omitted") or "there was nothing uncommitted that git tracks"
+        raise NotFoundError(f"run {run.name} has no patch: {reason}")
+    data = run.blob(patch["blob"])
+    if sys.stdout.isatty():
+        # For eyes: what a terminal would act on is shown, not sent.
+        for line in data.decode(errors="backslashreplace").splitlines():
+            click.echo("\t".join(map(clean, line.split("\t"))))
+        return
+    sys.stdout.buffer.write(data)
+
+
+def _restore(run: StoredRun, state: Mapping[str, Any], folder: Path) -> None:
+    written, refused = restore(run, state.get("untracked") or (), folder)
+    for path, reason in refused:
+        click.echo(clean(f"not written: {path}: {reason}"), err=True)
+    click.echo(clean(f"{plural(len(written), 'file')} written into {folder}"))
+    if refused:
+        raise click.exceptions.Exit(1)
