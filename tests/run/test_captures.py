@@ -194,13 +194,13 @@ def test_every_capture_can_be_switched_off(program: Program) -> None:
         TRACKWAY_CONSOLE="0",
     )
     run = program.settled(lambda run: "death" in [event.type for _, event in run._logs.events()])
-    types = {event.type for _, event in run._logs.events()}
-    assert types <= {"run", "end", "heartbeat", "death"}
+    found = {event.type for _, event in run._logs.events()}
+    assert found <= {"run", "end", "heartbeat", "death"}
     assert len(run.system()) == 0
 
 
 def test_system_metrics_cover_start_and_end(program: Program) -> None:
-    """One sample at the start, one at the end, whatever the interval; the process's memory is in."""
+    """One sample at the start, one at the end, whatever the interval, with the process's memory."""
     program.run(
         """
         import time

@@ -153,7 +153,7 @@ def test_where_nothing_can_be_written_training_goes_on(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """Neither the folder nor the one for temporary files: kept in memory, the loss told at the end."""
+    """Neither the folder nor that for temporary files: kept in memory, and the loss is told."""
     import tempfile
 
     (tmp_path / "file").write_text("")

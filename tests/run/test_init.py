@@ -51,11 +51,11 @@ def test_the_random_state_of_the_program_is_untouched(begin: Begin) -> None:
 
     random.seed(5)
     np.random.seed(5)
-    before = random.getstate(), np.random.get_state()[1].tolist()  # type: ignore[index,union-attr]
+    before = random.getstate(), np.random.get_state()[1].tolist()  # type: ignore[index]
     run = begin(config={"a": 1})
     run.log({"x": 1.0})
     run.finish()
-    assert (random.getstate(), np.random.get_state()[1].tolist()) == before  # type: ignore[index,union-attr]
+    assert (random.getstate(), np.random.get_state()[1].tolist()) == before  # type: ignore[index]
 
 
 @pytest.mark.parametrize(
@@ -393,7 +393,7 @@ def test_module_calls_without_a_run_are_told_not_raised(capsys: pytest.CaptureFi
     tw.finish()
     assert capsys.readouterr().err.count("found no open run") == 1
     assert tw.run is None
-    with pytest.raises(AttributeError, match="call trackway.init"):
+    with pytest.raises(AttributeError, match=r"call trackway\.init"):
         _ = tw.config
 
 

@@ -85,8 +85,8 @@ def test_steps_of_numpy_and_whole_floats_are_steps(begin: Begin, stored: Stored)
     """Anything with ``__index__`` and floats without a fraction are steps."""
     run = begin()
     for _ in range(2):  # the careful way, then the fast one
-        run.log({"x": 1.0}, step=np.int64(4))  # type: ignore[call-arg]
-        run.log({"x": 2.0}, step=6.0)  # type: ignore[call-arg]
+        run.log({"x": 1.0}, step=np.int64(4))
+        run.log({"x": 2.0}, step=6.0)  # type: ignore[arg-type]
     run.finish()
     assert [step for step, _ in points(stored(run), "x")] == [4, 6, 4, 6]
 
@@ -96,8 +96,8 @@ def test_a_fractional_step_is_recorded_whole_and_told(
 ) -> None:
     """2.5 becomes 2, and one sentence says so."""
     run = begin()
-    run.log({"x": 1.0}, step=2.5)  # type: ignore[call-arg]
-    run.log({"x": 1.0}, step=3.5)  # type: ignore[call-arg]
+    run.log({"x": 1.0}, step=2.5)  # type: ignore[arg-type]
+    run.log({"x": 1.0}, step=3.5)  # type: ignore[arg-type]
     run.finish()
     assert [step for step, _ in points(stored(run), "x")] == [2, 3]
     assert capsys.readouterr().err.count("a step is a whole number") == 1
@@ -242,9 +242,11 @@ def test_log_of_something_else_is_told_not_raised(
 ) -> None:
     """A list is no dictionary: one sentence, and the program goes on."""
     run = begin()
-    run.log([1, 2])
-    run.log([1, 2])
-    run.log(None)
+    wrong: Any = [1, 2]
+    run.log(wrong)
+    run.log(wrong)
+    wrong = None
+    run.log(wrong)
     run.finish()
     told = capsys.readouterr().err
     assert told.count("log() takes a dictionary of values, not a list") == 1
@@ -364,7 +366,7 @@ def test_threads_share_a_run(begin: Begin, stored: Stored) -> None:
     assert sorted(value for _, value in found) == sorted(
         float(n * 10_000 + i) for n in range(8) for i in range(2000)
     )
-    steps = [s for key in back.keys() for s in back.history(key, repeats="all")[key].steps.tolist()]
+    steps = [s for one in back.history(repeats="all").values() for s in one.steps.tolist()]
     assert len({step for step, _ in found}) == 16_000
     assert max(steps) == 8 * 4000 - 1
     for number in range(8):

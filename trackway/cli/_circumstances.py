@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 import numpy as np
-from rich.table import Table
 from rich.text import Text
 
 from trackway.api import StoredRun
-from trackway.cli._parts import Column, Columns, Facts, Section, aside
+from trackway.cli._parts import Column, Columns, Facts, Section
+from trackway.cli._repeat import inner_trees
 from trackway.cli._text import (
     clean,
     duration,
@@ -49,54 +49,57 @@ def git(run: StoredRun) -> Section:
     state = run.git
     if state is None:
         return Section("Git")
-    if not state.get("found", True):
-        reason = state.get("reason")
-        told = f"no repository: {clean(str(reason))}" if reason else "no repository"
-        return Section("Git", [aside(told)])
     facts = Facts()
-    _add_repository(facts, state)
-    for module in _mappings(state.get("submodules")):
-        place = f"{clean(path_text(module.get('path')))} at {clean(str(module.get('commit')))}"
-        facts.add("submodule", ", ".join(filter(None, [place, _changes(module)])))
+    if state.get("found", True):
+        _add_tree(facts, state)
+        for path, tree in inner_trees(state):
+            place = f"{clean(path)} at {clean(str(tree.get('commit') or 'no commit'))[:12]}"
+            facts.add("submodule", ", ".join(filter(None, [place, _changes(tree)])))
+    facts.add("not captured", clean(str(state.get("reason") or "")))
     return Section("Git", facts.body)
 
 
-def _add_repository(facts: Facts, state: Mapping[str, Any]) -> None:
+def _add_tree(facts: Facts, state: Mapping[str, Any]) -> None:
     facts.add("commit", clean(str(state.get("commit") or "none yet")))
-    branch = state.get("branch")
-    facts.add("branch", clean(str(branch)) if branch else "none: the commit was checked out itself")
+    facts.add("", clean(shorten(str(state.get("message") or ""), 100)))
+    detached = "none: the commit itself was checked out" if state.get("detached") else ""
+    facts.add("branch", clean(str(state.get("branch") or detached)))
     facts.add("remote", clean(str(state.get("remote") or "none")))
-    facts.add("folder", clean(str(state.get("root") or "")))
+    places = [path_text(state[name]) for name in ("root", "prefix") if state.get(name)]
+    facts.add("folder", clean("/".join(places)))
     kinds = [name for name in ("bare", "shallow") if state.get(name)]
     facts.add("kind", ", ".join(kinds))
     facts.add("changes", _changes(state) or ("none" if state.get("dirty") is False else ""))
     files = _mappings(state.get("untracked"))
     for entry in files[:_UNTRACKED]:
-        stored = f"({_omitted(entry)})" if entry.get("omitted") else ""
-        bytes_ = entry.get("bytes")
-        extent = size(bytes_) if isinstance(bytes_, int) else ""
-        told = [clean(path_text(entry.get("path"))), extent, stored]
-        facts.add("untracked", "  ".join(filter(None, told)))
-    if len(files) > _UNTRACKED:
-        facts.add("", f"and {plural(len(files) - _UNTRACKED, 'file')} more")
+        facts.add("untracked", _untracked(entry))
+    more = len(files) - _UNTRACKED + int(state.get("untracked_left_out") or 0)
+    if more > 0:
+        facts.add("", f"and {plural(more, 'file')} more")
 
 
 def _changes(state: Mapping[str, Any]) -> str:
     patch = state.get("patch")
     if not isinstance(patch, Mapping):
-        uncommitted = state.get("dirty") and not state.get("untracked")
-        return "uncommitted, not stored" if uncommitted else ""
+        return ""
     count, added, removed = (patch.get(name) for name in ("files", "insertions", "deletions"))
-    told = plural(count, "file") if isinstance(count, int) else "files"
-    told += f" changed, +{added} -{removed}" if added is not None else " changed"
+    told = f"{plural(count, 'file')} changed" if isinstance(count, int) else "files changed"
+    told += f", +{added} -{removed}" if added is not None else ""
     if patch.get("omitted"):
-        return f"{told}; the patch was not stored ({_omitted(patch)})"
-    return f"{told}; --patch prints them"
+        return f"{told}; the patch was not stored ({clean(str(patch['omitted']))})"
+    masked = ", with secrets masked" if patch.get("masked") else ""
+    return f"{told}{masked}; --patch prints them"
 
 
-def _omitted(entry: Mapping[str, Any]) -> str:
-    reason = entry.get("omitted")
-    return "not stored" if reason is True else f"not stored: {clean(shorten(str(reason)))}"
+def _untracked(entry: Mapping[str, Any]) -> str:
+    bytes_, omitted = entry.get("bytes"), entry.get("omitted")
+    told = [
+        clean(shorten(path_text(entry.get("path")))),
+        size(bytes_) if isinstance(bytes_, int) else "",
+        f"(not stored: {clean(str(omitted))})" if omitted else "",
+        "(secrets masked)" if entry.get("masked") else "",
+    ]
+    return "  ".join(filter(None, told))
 
 
 def _mappings(value: object) -> list[Mapping[str, Any]]:
@@ -105,41 +108,75 @@ def _mappings(value: object) -> list[Mapping[str, Any]]:
 
 
 def environment(run: StoredRun) -> Section:
-    """Command line, machine and jobs."""
+    """Command line, machine and jobs; what this release does not know is shown as it is."""
     told = dict(run.environment or {})
     facts = Facts()
-    argv = told.pop("argv", None)
-    if argv:
-        facts.add("command", " ".join(shell(str(word)) for word in argv))
+    command = told.pop("command", None)
+    if isinstance(command, Sequence) and not isinstance(command, str):
+        facts.add("command", " ".join(shell(str(word)) for word in command))
     if told.pop("argv_truncated", False):
         facts.add("", "shortened: it was too long to be kept whole")
-    gpus = _mappings(told.pop("gpus", None))
-    reason = told.pop("gpus_reason", None)
+    gpus, reason = _mappings(told.pop("gpus", None)), told.pop("gpus_reason", None)
+    variables = {**told.pop("job", {}), "variables": told.pop("variables", {})}
     for name, value in told.items():
-        _add_fact(facts, name, value)
+        known = _IN_WORDS.get(name)
+        if known and isinstance(value, Mapping):
+            value = known(value)
+        facts.add(clean(name.replace("_", " ")), value_text(value) if value else "")
     for gpu in gpus:
         facts.add(f"gpu {clean(str(gpu.get('index', '')))}".strip(), _gpu(gpu))
-    if not gpus and reason:
-        facts.add("gpu", f"none: {clean(str(reason))}")
+    if not gpus:
+        facts.add("gpu", f"none: {clean(str(reason))}" if reason else "")
+    for kind, values in variables.items():
+        for place, (name, value) in enumerate(values.items()):
+            facts.add(clean(kind) if place == 0 else "", clean(f"{name}={value_text(value)}"))
     return Section("Environment", facts.body)
 
 
-def _add_fact(facts: Facts, name: str, value: object, prefix: str = "") -> None:
-    """A fact under its name; those of a mapping under its name and theirs."""
-    label = f"{prefix} {name}".strip().replace("_", " ")
-    if isinstance(value, Mapping):
-        for inner_name, inner in value.items():
-            # Environment variables keep their spelling.
-            facts.add(clean(f"{label} {inner_name}"), value_text(inner))
-    elif isinstance(value, (int, float)) and name.endswith("_bytes"):
-        facts.add(clean(label.removesuffix(" bytes")), size(value))
-    elif value not in (None, "", [], ()):
-        facts.add(clean(label), value_text(value))
+def _python(told: Mapping[str, Any]) -> str:
+    around = told.get("environment")
+    place = f"in {around.get('kind')} {around.get('path')}" if isinstance(around, Mapping) else ""
+    return _joined(told.get("version"), told.get("implementation"), place)
+
+
+def _os(told: Mapping[str, Any]) -> str:
+    kernel = _joined(told.get("name"), told.get("kernel"), told.get("machine"))
+    return ", ".join(filter(None, [told.get("distribution"), kernel]))
+
+
+def _cpu(told: Mapping[str, Any]) -> str:
+    usable, logical = told.get("usable"), told.get("logical")
+    cores = f"{usable} of {logical} cores" if usable != logical else f"{logical} cores"
+    return ", ".join(filter(None, [told.get("model"), cores if logical else ""]))
+
+
+def _memory(told: Mapping[str, Any]) -> str:
+    total, limit = told.get("total"), told.get("limit")
+    limited = f"limited to {size(limit)}" if isinstance(limit, (int, float)) else ""
+    return ", ".join(
+        filter(None, [size(total) if isinstance(total, (int, float)) else "", limited])
+    )
+
+
+def _container(told: Mapping[str, Any]) -> str:
+    return _joined(told.get("kind"), told.get("image"))
+
+
+def _joined(*parts: object) -> str:
+    return " ".join(str(part) for part in parts if part)
+
+
+_IN_WORDS: Final[dict[str, Callable[[Mapping[str, Any]], str]]] = {
+    "python": _python,
+    "os": _os,
+    "cpu": _cpu,
+    "memory": _memory,
+    "container": _container,
+}
 
 
 def _gpu(gpu: Mapping[str, Any]) -> str:
-    memory = gpu.get("memory_bytes")
-    driver = gpu.get("driver")
+    memory, driver = gpu.get("memory_bytes"), gpu.get("driver")
     told = [
         clean(str(gpu.get("name") or "name not captured")),
         size(memory) if isinstance(memory, (int, float)) else "",
@@ -160,9 +197,8 @@ def packages(run: StoredRun) -> Section:
     notable = [f"{clean(name)} {clean(version)}" for name, version in notable_packages(run).items()]
     if not count:
         return Section("Packages")
-    body = Table.grid()
-    body.add_row(Text(", ".join(notable) or f"{count} packages"))
-    return Section("Packages", [body], f"{count} installed; --packages lists all")
+    aside = f"{count} installed; --packages lists all"
+    return Section("Packages", [Text(", ".join(notable) or "none that stands out")], aside)
 
 
 def system(run: StoredRun) -> Section:

@@ -37,6 +37,10 @@ class Section:
             title.append(f"  {self.aside}", style="not bold dim")
         screen.print()
         screen.print(title, soft_wrap=True)
+        self.print_body(screen)
+
+    def print_body(self, screen: Console) -> None:
+        """Draw what is below the title."""
         for part in self.body:
             if isinstance(part, Columns):
                 screen.print(part.text(indent=2), soft_wrap=True)

@@ -11,9 +11,9 @@ from pathlib import PurePosixPath
 from typing import Any, Final
 
 from trackway.api import StoredRun
-from trackway.cli._text import clean, plural, shell, shorten
+from trackway.cli._text import clean, path_text, plural, shell, shorten
 
-__all__ = ["commands", "requirement_lines"]
+__all__ = ["commands", "inner_trees", "requirement_lines"]
 
 _COMMIT: Final = re.compile(r"[0-9a-f]{40,64}")
 _REQUIREMENT: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
@@ -31,68 +31,93 @@ def commands(run: StoredRun, root: str) -> list[str]:
     return [*_code(run, show), *_packages(run, show), *_start(run)]
 
 
+def inner_trees(state: Mapping[str, Any], above: str = "") -> list[tuple[str, Mapping[str, Any]]]:
+    """(path from the root, state) of each submodule, and of each clone that lies in the tree."""
+    found = []
+    for tree in state.get("submodules") or ():
+        if isinstance(tree, Mapping):
+            path = f"{above}{path_text(tree.get('path'))}"
+            found += [(path, tree), *inner_trees(tree, f"{path}/")]
+    return found
+
+
 def _code(run: StoredRun, show: str) -> list[str]:
     state = run.git
     if state is None:
         return ["# code: not captured" + (" yet" if run.state == "running" else "")]
-    commit = str(state.get("commit") or "")
-    if not state.get("found", True) or not _COMMIT.fullmatch(commit):
-        return ["# code: not captured, it was in no git repository with a commit"]
-    lines = [*_checkout(state, run), f"git checkout {commit}", *_changes(state, show)]
-    modules = [m for m in state.get("submodules") or () if isinstance(m, Mapping)]
-    if modules:
+    if not state.get("found", True):
+        return [f"# code: not captured, {clean(str(state.get('reason') or 'no git repository'))}"]
+    lines = [*_checkout(state, run), *_changes(state, show)]
+    trees = inner_trees(state)
+    if any(tree.get("registered", True) for _, tree in trees):
         lines.append("git submodule update --init --recursive")
-    for module in modules:
-        lines += _submodule(module, show)
-    if any("patch" in str(item.get("where")) for item in run.masked):
-        lines.append("# secrets in the patch were masked; put yours in their place")
+    for path, tree in trees:
+        lines += _inner_tree(path, tree, show)
+    if reason := state.get("reason"):
+        lines.append(f"# not captured: {clean(str(reason))}")
     return lines
 
 
 def _checkout(state: Mapping[str, Any], run: StoredRun) -> list[str]:
-    remote, root = str(state.get("remote") or ""), str(state.get("root") or "")
-    if remote:
-        folder = PurePosixPath(root).name or "code"
-        return [f"git clone -- {shell(remote)} {shell(folder)} && cd {shell(folder)}"]
-    host = clean(run.attempts[-1].host) if run.attempts else ""
-    told = f"# the repository had no remote; it was on {host or 'a host not captured'} in"
-    return [f"{told} {clean(root) or 'a folder not captured'}"] + (
-        [f"cd {shell(root)}"] if root else []
-    )
+    folder = PurePosixPath(path_text(state.get("root") or "")).name or "code"
+    commit = str(state.get("commit") or "")
+    if not _COMMIT.fullmatch(commit):
+        told = (
+            "# there was no commit yet" if state.get("dirty") is not None else "# no commit known"
+        )
+        return [told, f"git init {shell(folder)} && cd {shell(folder)}"]
+    if state.get("remote"):
+        clone = f"git clone {shell(str(state['remote']))} {shell(folder)} && cd {shell(folder)}"
+        return [clone, f"git checkout {commit}"]
+    cwd = (run.environment or {}).get("cwd")
+    told = f"# the repository had no remote: go to it, {shell(folder)}"
+    told += f" (the run was started in {clean(str(cwd))})" if cwd else ""
+    return [told, f"git checkout {commit}"]
 
 
-def _changes(state: Mapping[str, Any], show: str, more: str = "", git: str = "git") -> list[str]:
+def _changes(state: Mapping[str, Any], show: str, path: str = "") -> list[str]:
     """What was not committed: the patch, and the files git did not know."""
+    more = f" --submodule {shell(path)}" if path else ""
+    git = f"git -C {shell(path)}" if path else "git"
     lines = []
     patch = state.get("patch")
     if isinstance(patch, Mapping) and patch.get("blob"):
-        lines.append(f"{show} --patch{more} | {git} apply --binary")
+        lines.append(f"{show} --patch{more} | {git} apply --binary --whitespace=nowarn")
+        if patch.get("applies") is False:
+            lines.append("# does not apply by itself: secrets in lines it compares were masked")
+        elif patch.get("masked"):
+            lines.append("# secrets in the patch were masked: put yours in place of [masked]")
     elif isinstance(patch, Mapping):
         lines.append(f"# the patch was not stored: {clean(shorten(str(patch.get('omitted'))))}")
     files = [f for f in state.get("untracked") or () if isinstance(f, Mapping)]
-    left_out = [clean(shorten(str(f.get("path")), 100)) for f in files if not f.get("blob")]
+    left_out = [clean(shorten(path_text(f.get("path")), 80)) for f in files if not f.get("blob")]
     if len(left_out) < len(files):
-        folder = git.removeprefix("git -C ") if git != "git" else "."
-        lines.append(f"{show} --untracked {folder}{more}")
-    if left_out:
-        told = ", ".join(left_out[:5]) + (", …" if len(left_out) > 5 else "")
-        verb = "was" if len(left_out) == 1 else "were"
-        lines.append(f"# {plural(len(left_out), 'untracked file')} {verb} not stored: {told}")
+        lines.append(f"{show} --untracked {shell(path or '.')}{more}")
+    missing = len(left_out) + int(state.get("untracked_left_out") or 0)
+    if missing:
+        told = ", ".join(left_out[:5]) + (", …" if missing > 5 else "")
+        verb = "was" if missing == 1 else "were"
+        lines.append(f"# {plural(missing, 'untracked file')} {verb} not stored: {told}")
     return lines
 
 
-def _submodule(module: Mapping[str, Any], show: str) -> list[str]:
-    path, commit = str(module.get("path") or ""), str(module.get("commit") or "")
-    git = f"git -C {shell(path)}"
-    lines = [f"{git} checkout {commit}"] if _COMMIT.fullmatch(commit) else []
-    return lines + _changes(module, show, f" --submodule {shell(path)}", git)
+def _inner_tree(path: str, tree: Mapping[str, Any], show: str) -> list[str]:
+    commit, remote = str(tree.get("commit") or ""), tree.get("remote")
+    lines = []
+    if not tree.get("registered", True):
+        clone = f"git clone {shell(str(remote))} {shell(path)}"
+        lines.append(clone if remote else f"# {clean(path)} was a clone without a remote")
+    if _COMMIT.fullmatch(commit):
+        lines.append(f"git -C {shell(path)} checkout {commit}")
+    if tree.get("reason"):
+        lines.append(f"# {clean(path)}: {clean(str(tree['reason']))}")
+    return lines + _changes(tree, show, path)
 
 
 def _packages(run: StoredRun, show: str) -> list[str]:
-    environment = run.environment or {}
-    version = environment.get("python_version") or environment.get("python")
-    told = clean(str(version)) if version else "version not captured"
-    lines = [f"# Python {told}"]
+    python = (run.environment or {}).get("python")
+    version = python.get("version") if isinstance(python, Mapping) else python
+    lines = [f"# Python {clean(str(version)) if version else 'version not captured'}"]
     if not run.packages:
         return [*lines, "# packages: not captured"]
     file = shell(f"{run.id}-requirements.txt")
@@ -101,18 +126,18 @@ def _packages(run: StoredRun, show: str) -> list[str]:
 
 def _start(run: StoredRun) -> list[str]:
     environment, state = run.environment or {}, run.git or {}
-    lines = []
-    if prefix := str(state.get("prefix") or ""):
-        lines.append(f"cd {shell(prefix)}")
-    argv = environment.get("argv")
-    if not isinstance(argv, Sequence) or not argv:
+    prefix = path_text(state.get("prefix") or "")
+    lines = [f"cd {shell(prefix)}"] if prefix else []
+    command = environment.get("command")
+    if not isinstance(command, Sequence) or isinstance(command, str) or not command:
         return [*lines, "# command line: not captured"]
-    words = [str(word) for word in argv]
+    words = [str(word) for word in command]
     if environment.get("argv_truncated"):
-        lines.append("# the command line was too long to be kept whole; what is left of it:")
-    root = str(state.get("root") or "")
-    if root and any(word.startswith(root + "/") for word in words):
-        lines.append(f"# paths as they were; {clean(root)} is now where you cloned it")
+        lines.append("# the command line was too long to be kept whole; this is its beginning")
+    if any("[masked]" in word for word in words):
+        lines.append("# secrets in it were masked: put yours in place of [masked]")
+    if any(word.startswith(("/", "~")) for word in words[1:]):
+        lines.append(f"# the paths in it are those of {clean(str(environment.get('host')))}")
     return [*lines, " ".join(map(shell, words))]
 
 

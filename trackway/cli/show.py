@@ -18,7 +18,7 @@ from trackway.cli import _circumstances as around
 from trackway.cli import _sections as about
 from trackway.cli._options import api_option, as_json, json_option
 from trackway.cli._parts import Section
-from trackway.cli._repeat import commands, requirement_lines
+from trackway.cli._repeat import commands, inner_trees, requirement_lines
 from trackway.cli._restore import restore
 from trackway.cli._screen import console
 from trackway.cli._text import clean, plural
@@ -111,8 +111,7 @@ def _print_page(api: Api, run: StoredRun) -> None:
     screen.width = min(screen.width, _WIDEST)
     title, first = about.headline(run)
     screen.print(title, soft_wrap=True)
-    for part in first.body:
-        screen.print(part)
+    first.print_body(screen)
     sections = [
         about.trouble(run),
         about.traceback(run),
@@ -181,8 +180,7 @@ def _print_part(run: StoredRun, part: str) -> None:
             click.echo(clean(f"{name} {version}"))
         return
     screen = console()
-    for body in about.metrics(run, screen.width, everything=True).body:
-        screen.print(body)
+    about.metrics(run, screen.width, everything=True).print_body(screen)
 
 
 # -- code ------------------------------------------------------------------------------------------
@@ -195,18 +193,19 @@ def _code_state(run: StoredRun, submodule: str | None) -> Mapping[str, Any]:
         raise NotFoundError(f"the state of the code of run {run.name} was not captured")
     if submodule is None:
         return state
-    modules = {str(module.get("path")): module for module in state.get("submodules") or ()}
-    if submodule not in modules:
-        told = ", ".join(modules) or "none"
+    trees = dict(inner_trees(state))
+    if submodule not in trees:
+        told = ", ".join(trees) or "none"
         raise NotFoundError(f"run {run.name} had no submodule {submodule!r}; it had: {told}")
-    module: Mapping[str, Any] = modules[submodule]
-    return module
+    return trees[submodule]
 
 
 def _print_patch(run: StoredRun, state: Mapping[str, Any]) -> None:
     patch = state.get("patch") or {}
     if not patch.get("blob"):
-        reason = patch.get("omitted") or "there was nothing uncommitted that git tracks"
+        clean_tree = state.get("dirty") is False
+        known = "there were no changes to files that git tracks" if clean_tree else "not captured"
+        reason = patch.get("omitted") or state.get("reason") or known
         raise NotFoundError(f"run {run.name} has no patch: {reason}")
     data = run.blob(patch["blob"])
     if sys.stdout.isatty():

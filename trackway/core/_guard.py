@@ -11,8 +11,9 @@ import os
 import sys
 import threading
 from collections.abc import Callable
+from functools import wraps
 from types import TracebackType
-from typing import Final, ParamSpec, TypeVar
+from typing import Any, Final, ParamSpec, TypeVar
 
 __all__ = ["Trouble", "guard", "guarded", "note", "reset", "swallowed", "tell", "troubles"]
 
@@ -137,23 +138,27 @@ def guarded(place: str, function: Callable[P, R], otherwise: R) -> Callable[P, R
 
 
 def guarded_log(
-    fast: Callable[[object, object, object], bool],
-    careful: Callable[[object, object, object, object], None],
-) -> Callable[..., None]:
-    """The log call: the fast way where it applies, else the careful one, and never an error.
+    fast: Callable[[Any, Any, Any], bool], careful: Callable[[Any, Any, Any, Any], None]
+) -> Callable[[Callable[P, None]], Callable[P, None]]:
+    """Make a log call: the fast way where it applies, else the careful one, and never an error.
 
-    ``fast`` stores nothing unless it returns True, whatever it raises.
+    ``fast`` stores nothing unless it returns True, whatever it raises. The decorated function
+    gives its name, signature and docstring.
     """
 
-    def log(self: object, data: object, step: object = None, commit: object = None) -> None:
-        try:
-            if commit is None and fast(self, data, step):
-                return
-        except Exception:  # noqa: S110 - it only says that these values need the careful way
-            pass
-        try:
-            careful(self, data, step, commit)
-        except Exception as error:
-            _swallow("log", error)
+    def decorate(described: Callable[P, None]) -> Callable[P, None]:
+        @wraps(described)
+        def log(self: Any, data: Any, step: Any = None, commit: Any = None) -> None:
+            try:
+                if commit is None and fast(self, data, step):
+                    return
+            except Exception:  # noqa: S110 - it only says that these values need the careful way
+                pass
+            try:
+                careful(self, data, step, commit)
+            except Exception as error:
+                _swallow("log", error)
 
-    return log
+        return log  # type: ignore[return-value]
+
+    return decorate

@@ -72,7 +72,7 @@ class Tree(MutableMapping[str, Any]):
     def __repr__(self) -> str:
         return repr(self._data)
 
-    def update(self, data: object = (), /, allow_val_change: bool = True, **more: object) -> None:
+    def update(self, data: Any = (), /, allow_val_change: bool = True, **more: object) -> None:
         """Set several entries at once, from a dict or any object a configuration may come from.
 
         Args:

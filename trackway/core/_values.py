@@ -169,7 +169,7 @@ def _foreign_number(value: object) -> Number | _Device | str | None:
         return _tensorflow_number(value)
     if hasattr(value, "__float__") and not hasattr(value, "__len__"):
         try:
-            return float(value), "f"  # type: ignore[arg-type]
+            return float(value), "f"
         except (TypeError, ValueError, ArithmeticError) as error:
             return f"{type(value).__name__} gave no number: {error}"
     return None
@@ -312,9 +312,9 @@ def _plain_array(value: object) -> Any:
     """A small array in the memory of this process as lists; larger ones in words."""
     torch = sys.modules.get("torch")
     if torch is not None and isinstance(value, _attribute(torch, "Tensor")):
-        if value.device.type != "cpu" or value.is_meta:  # type: ignore[attr-defined]
+        if value.device.type != "cpu" or value.is_meta:
             return None
-        value = value.detach()  # type: ignore[attr-defined]
+        value = value.detach()
     shape = getattr(value, "shape", None)
     if shape is None or isinstance(value, type) or not hasattr(value, "tolist"):
         return None

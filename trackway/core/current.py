@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from trackway.core._guard import note
@@ -81,7 +82,7 @@ def _current(call: str) -> Run | None:
     return None
 
 
-def log(data: object, step: int | None = None, commit: bool | None = None) -> None:
+def log(data: Mapping[Any, Any], step: int | None = None, commit: bool | None = None) -> None:
     """``Run.log`` of the current run."""
     current = _current("log")
     if current is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,9 @@ class DisabledRun(Run):
     def __init__(self, project: str, id: str, root: Path) -> None:
         super().__init__(root=root, project=project, id=id, attempt=1, writer=None)
 
-    def log(self, data: object, step: object = None, commit: object = None) -> None:
+    def log(
+        self, data: Mapping[Any, Any], step: int | None = None, commit: bool | None = None
+    ) -> None:
         """Do nothing."""
 
     def _event(self, type: str, fields: dict[str, Any]) -> None:

@@ -131,9 +131,8 @@ class Run:
             return False
         values = data.values()
         total = sum(values, 0.0)
-        if type(total) is not float or not -_LARGE < total < _LARGE:
-            if not exact(values):
-                return False
+        if (type(total) is not float or not -_LARGE < total < _LARGE) and not exact(values):
+            return False
         if plan.integers:
             for name in plan.integers:
                 if not -EXACT <= data[name] <= EXACT:
@@ -183,21 +182,24 @@ class Run:
         if self._pending:
             self._harvest()
 
-    log = guarded_log(_log_fast, _log_any)  # type: ignore[arg-type]
-    """Record values at a step.
+    @guarded_log(_log_fast, _log_any)
+    def log(
+        self, data: Mapping[Any, Any], step: int | None = None, commit: bool | None = None
+    ) -> None:
+        """Record values at a step.
 
-    On return the values are in the file and survive the death of the process; those still on
-    a device follow as soon as they have been computed, without anything waiting for them. Any
-    step may come in any order and any number of times: nothing is refused, and readers show the
-    last arrival unless asked for all.
+        On return the values are in the file and survive the death of the process; those still on
+        a device follow as soon as they have been computed, without anything waiting for them. Any
+        step may come in any order and any number of times: nothing is refused, and readers show the
+        last arrival unless asked for all.
 
-    Args:
-        data: Name to value. Numbers of Python, NumPy, PyTorch, JAX and TensorFlow; booleans;
-            integers of any size; text and lists; None is skipped. Nested dictionaries are
-            joined with ``/``.
-        step: Any 64-bit integer; this writer's next step by default.
-        commit: ``False`` without a step: the next call without a step shares this one's step.
-    """
+        Args:
+            data: Name to value. Numbers of Python, NumPy, PyTorch, JAX and TensorFlow; booleans;
+                integers of any size; text and lists; None is skipped. Nested dictionaries are
+                joined with ``/``.
+            step: Any integer; this writer's next step by default.
+            commit: ``False`` without a step: the next call without a step shares this one's step.
+        """
 
     def _step(self, step: object, *, hold: bool = False) -> int:
         if step is None:
