@@ -99,8 +99,10 @@ def test_no_secret_is_anywhere_in_the_folder(program: Program) -> None:
         f"""
         import os, sys
         import trackway as tw
-        run = tw.init(config={{"openai": {{"api_key": {secrets["config"]!r}}}, "db_password":
-                               {secrets["nested"]!r}, "lr": 0.1, "max_tokens": 512}})
+        run = tw.init(config={{
+            "openai": {{"api_key": {secrets["config"]!r}}},
+            "db_password": {secrets["nested"]!r},
+            "lr": 0.1, "max_tokens": 512}})
         run.log({{"note": "uses {secrets["config"]}", "x": 1.0}})
         print("logging in with {secrets["console"]}")
         raise RuntimeError("denied: {secrets["error"]}")

@@ -354,7 +354,7 @@ def test_several_runs_at_once(begin: Begin, stored: Stored) -> None:
     tw.summary["s"] = 2
     tw.define_metric("x", summary="min")
     tw.finish()
-    assert tw.run is None
+    assert current.open_runs() == []
     assert stored(first).history("x")["x"].values.tolist() == [1.0]
     assert stored(second).history("x")["x"].values.tolist() == [2.0]
     assert (stored(first).config, stored(first).summary["s"]) == ({"k": 1}, 2)

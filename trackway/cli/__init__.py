@@ -63,7 +63,7 @@ class _Commands(click.Group):
             return result
         except TrackwayError as error:
             kind = _Refused if isinstance(error, ArgumentError) else _Failed
-            raise kind(_clean(str(error))) from error
+            raise kind(_clean(error)) from error
         except BrokenPipeError:
             raise
         except OSError as error:

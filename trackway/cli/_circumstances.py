@@ -53,18 +53,18 @@ def git(run: StoredRun) -> Section:
     if state.get("found", True):
         _add_tree(facts, state)
         for path, tree in inner_trees(state):
-            place = f"{clean(path)} at {clean(str(tree.get('commit') or 'no commit'))[:12]}"
+            place = f"{clean(path)} at {clean(tree.get('commit') or 'no commit')[:12]}"
             facts.add("submodule", ", ".join(filter(None, [place, _changes(tree)])))
-    facts.add("not captured", clean(str(state.get("reason") or "")))
+    facts.add("not captured", clean(state.get("reason") or ""))
     return Section("Git", facts.body)
 
 
 def _add_tree(facts: Facts, state: Mapping[str, Any]) -> None:
-    facts.add("commit", clean(str(state.get("commit") or "none yet")))
+    facts.add("commit", clean(state.get("commit") or "none yet"))
     facts.add("", clean(shorten(str(state.get("message") or ""), 100)))
     detached = "none: the commit itself was checked out" if state.get("detached") else ""
-    facts.add("branch", clean(str(state.get("branch") or detached)))
-    facts.add("remote", clean(str(state.get("remote") or "none")))
+    facts.add("branch", clean(state.get("branch") or detached))
+    facts.add("remote", clean(state.get("remote") or "none"))
     places = [path_text(state[name]) for name in ("root", "prefix") if state.get(name)]
     facts.add("folder", clean("/".join(places)))
     kinds = [name for name in ("bare", "shallow") if state.get(name)]
@@ -86,7 +86,7 @@ def _changes(state: Mapping[str, Any]) -> str:
     told = f"{plural(count, 'file')} changed" if isinstance(count, int) else "files changed"
     told += f", +{added} -{removed}" if added is not None else ""
     if patch.get("omitted"):
-        return f"{told}; the patch was not stored ({clean(str(patch['omitted']))})"
+        return f"{told}; the patch was not stored ({clean(patch['omitted'])})"
     masked = ", with secrets masked" if patch.get("masked") else ""
     return f"{told}{masked}; --patch prints them"
 
@@ -96,10 +96,14 @@ def _untracked(entry: Mapping[str, Any]) -> str:
     told = [
         clean(shorten(path_text(entry.get("path")))),
         size(bytes_) if isinstance(bytes_, int) else "",
-        f"(not stored: {clean(str(omitted))})" if omitted else "",
+        f"(not stored: {clean(omitted)})" if omitted else "",
         "(secrets masked)" if entry.get("masked") else "",
     ]
     return "  ".join(filter(None, told))
+
+
+def _mapping(value: object) -> Mapping[str, Any]:
+    return value if isinstance(value, Mapping) else {}
 
 
 def _mappings(value: object) -> list[Mapping[str, Any]]:
@@ -117,19 +121,19 @@ def environment(run: StoredRun) -> Section:
     if told.pop("argv_truncated", False):
         facts.add("", "shortened: it was too long to be kept whole")
     gpus, reason = _mappings(told.pop("gpus", None)), told.pop("gpus_reason", None)
-    variables = {**told.pop("job", {}), "variables": told.pop("variables", {})}
+    variables = {**_mapping(told.pop("job", None)), "variables": told.pop("variables", None)}
     for name, value in told.items():
         known = _IN_WORDS.get(name)
         if known and isinstance(value, Mapping):
             value = known(value)
         facts.add(clean(name.replace("_", " ")), value_text(value) if value else "")
     for gpu in gpus:
-        facts.add(f"gpu {clean(str(gpu.get('index', '')))}".strip(), _gpu(gpu))
+        facts.add(f"gpu {clean(gpu.get('index', ''))}".strip(), _gpu(gpu))
     if not gpus:
-        facts.add("gpu", f"none: {clean(str(reason))}" if reason else "")
+        facts.add("gpu", f"none: {clean(reason)}" if reason else "")
     for kind, values in variables.items():
-        for place, (name, value) in enumerate(values.items()):
-            facts.add(clean(kind) if place == 0 else "", clean(f"{name}={value_text(value)}"))
+        for place, (name, value) in enumerate(_mapping(values).items()):
+            facts.add(clean(kind) if place == 0 else "", clean(shorten(f"{name}={value}")))
     return Section("Environment", facts.body)
 
 
@@ -141,21 +145,20 @@ def _python(told: Mapping[str, Any]) -> str:
 
 def _os(told: Mapping[str, Any]) -> str:
     kernel = _joined(told.get("name"), told.get("kernel"), told.get("machine"))
-    return ", ".join(filter(None, [told.get("distribution"), kernel]))
+    return ", ".join(filter(None, [str(told.get("distribution") or ""), kernel]))
 
 
 def _cpu(told: Mapping[str, Any]) -> str:
     usable, logical = told.get("usable"), told.get("logical")
     cores = f"{usable} of {logical} cores" if usable != logical else f"{logical} cores"
-    return ", ".join(filter(None, [told.get("model"), cores if logical else ""]))
+    return ", ".join(filter(None, [str(told.get("model") or ""), cores if logical else ""]))
 
 
 def _memory(told: Mapping[str, Any]) -> str:
     total, limit = told.get("total"), told.get("limit")
     limited = f"limited to {size(limit)}" if isinstance(limit, (int, float)) else ""
-    return ", ".join(
-        filter(None, [size(total) if isinstance(total, (int, float)) else "", limited])
-    )
+    whole = size(total) if isinstance(total, (int, float)) else ""
+    return ", ".join(filter(None, [whole, limited]))
 
 
 def _container(told: Mapping[str, Any]) -> str:
@@ -178,9 +181,9 @@ _IN_WORDS: Final[dict[str, Callable[[Mapping[str, Any]], str]]] = {
 def _gpu(gpu: Mapping[str, Any]) -> str:
     memory, driver = gpu.get("memory_bytes"), gpu.get("driver")
     told = [
-        clean(str(gpu.get("name") or "name not captured")),
+        clean(gpu.get("name") or "name not captured"),
         size(memory) if isinstance(memory, (int, float)) else "",
-        f"driver {clean(str(driver))}" if driver else "",
+        f"driver {clean(driver)}" if driver else "",
     ]
     return ", ".join(filter(None, told))
 
@@ -234,5 +237,5 @@ def masked(run: StoredRun) -> Section:
     for item in run.masked:
         count = item.get("count")
         times = plural(count, "time") if isinstance(count, int) else ""
-        facts.add(clean(str(item.get("where"))), f"{clean(str(item.get('rule')))}, {times}")
+        facts.add(clean(item.get("where")), f"{clean(item.get('rule'))}, {times}")
     return Section("Masked secrets", facts.body)

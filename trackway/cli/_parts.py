@@ -12,7 +12,7 @@ from rich.text import Text
 
 from trackway.cli._screen import heading
 
-__all__ = ["GAP", "Column", "Columns", "Facts", "Section", "aside"]
+__all__ = ["GAP", "Column", "Columns", "Facts", "Section", "aside", "print_lines"]
 
 GAP: Final = 2
 """Blanks between two columns."""
@@ -43,7 +43,7 @@ class Section:
         """Draw what is below the title."""
         for part in self.body:
             if isinstance(part, Columns):
-                screen.print(part.text(indent=2), soft_wrap=True)
+                print_lines(screen, part.text(indent=2))
             elif isinstance(part, Text):
                 # No line break of ours: what is copied from here must still work.
                 screen.print(Text("  ") + part, soft_wrap=True)
@@ -114,6 +114,14 @@ class Columns:
                 gap = GAP + (0 if column.right else rest)
             lines.append(line)
         return Text("\n").join(lines)
+
+
+def print_lines(screen: Console, lines: Text) -> None:
+    """Print many lines. Where there are no colours, rich is not asked: it takes its time."""
+    if screen.is_terminal:
+        screen.print(lines, soft_wrap=True)
+    else:
+        screen.file.write(f"{lines.plain}\n")
 
 
 def aside(text: str) -> Text:

@@ -46,7 +46,7 @@ def _code(run: StoredRun, show: str) -> list[str]:
     if state is None:
         return ["# code: not captured" + (" yet" if run.state == "running" else "")]
     if not state.get("found", True):
-        return [f"# code: not captured, {clean(str(state.get('reason') or 'no git repository'))}"]
+        return [f"# code: not captured, {clean(state.get('reason') or 'no git repository')}"]
     lines = [*_checkout(state, run), *_changes(state, show)]
     trees = inner_trees(state)
     if any(tree.get("registered", True) for _, tree in trees):
@@ -54,7 +54,7 @@ def _code(run: StoredRun, show: str) -> list[str]:
     for path, tree in trees:
         lines += _inner_tree(path, tree, show)
     if reason := state.get("reason"):
-        lines.append(f"# not captured: {clean(str(reason))}")
+        lines.append(f"# not captured: {clean(reason)}")
     return lines
 
 
@@ -62,17 +62,25 @@ def _checkout(state: Mapping[str, Any], run: StoredRun) -> list[str]:
     folder = PurePosixPath(path_text(state.get("root") or "")).name or "code"
     commit = str(state.get("commit") or "")
     if not _COMMIT.fullmatch(commit):
-        told = (
-            "# there was no commit yet" if state.get("dirty") is not None else "# no commit known"
-        )
-        return [told, f"git init {shell(folder)} && cd {shell(folder)}"]
+        told = "# there was no commit yet" if "dirty" in state else "# commit: not captured"
+        return [told, f"git init {_operand(folder)} && cd {_operand(folder)}"]
     if state.get("remote"):
-        clone = f"git clone {shell(str(state['remote']))} {shell(folder)} && cd {shell(folder)}"
+        clone = f"git clone {_url(state['remote'])} {_operand(folder)} && cd {_operand(folder)}"
         return [clone, f"git checkout {commit}"]
     cwd = (run.environment or {}).get("cwd")
     told = f"# the repository had no remote: go to it, {shell(folder)}"
-    told += f" (the run was started in {clean(str(cwd))})" if cwd else ""
+    told += f" (the run was started in {clean(cwd)})" if cwd else ""
     return [told, f"git checkout {commit}"]
+
+
+def _operand(path: str) -> str:
+    """A path from the log, which must be no option to the command it is given to."""
+    return shell(f"./{path}" if path.startswith("-") else path)
+
+
+def _url(remote: object) -> str:
+    url = shell(str(remote))
+    return f"-- {url}" if str(remote).startswith("-") else url
 
 
 def _changes(state: Mapping[str, Any], show: str, path: str = "") -> list[str]:
@@ -105,19 +113,19 @@ def _inner_tree(path: str, tree: Mapping[str, Any], show: str) -> list[str]:
     commit, remote = str(tree.get("commit") or ""), tree.get("remote")
     lines = []
     if not tree.get("registered", True):
-        clone = f"git clone {shell(str(remote))} {shell(path)}"
+        clone = f"git clone {_url(remote)} {_operand(path)}"
         lines.append(clone if remote else f"# {clean(path)} was a clone without a remote")
     if _COMMIT.fullmatch(commit):
         lines.append(f"git -C {shell(path)} checkout {commit}")
     if tree.get("reason"):
-        lines.append(f"# {clean(path)}: {clean(str(tree['reason']))}")
+        lines.append(f"# {clean(path)}: {clean(tree['reason'])}")
     return lines + _changes(tree, show, path)
 
 
 def _packages(run: StoredRun, show: str) -> list[str]:
     python = (run.environment or {}).get("python")
     version = python.get("version") if isinstance(python, Mapping) else python
-    lines = [f"# Python {clean(str(version)) if version else 'version not captured'}"]
+    lines = [f"# Python {clean(version) if version else 'version not captured'}"]
     if not run.packages:
         return [*lines, "# packages: not captured"]
     file = shell(f"{run.id}-requirements.txt")
@@ -127,7 +135,7 @@ def _packages(run: StoredRun, show: str) -> list[str]:
 def _start(run: StoredRun) -> list[str]:
     environment, state = run.environment or {}, run.git or {}
     prefix = path_text(state.get("prefix") or "")
-    lines = [f"cd {shell(prefix)}"] if prefix else []
+    lines = [f"cd {_operand(prefix)}"] if prefix else []
     command = environment.get("command")
     if not isinstance(command, Sequence) or isinstance(command, str) or not command:
         return [*lines, "# command line: not captured"]
@@ -137,7 +145,7 @@ def _start(run: StoredRun) -> list[str]:
     if any("[masked]" in word for word in words):
         lines.append("# secrets in it were masked: put yours in place of [masked]")
     if any(word.startswith(("/", "~")) for word in words[1:]):
-        lines.append(f"# the paths in it are those of {clean(str(environment.get('host')))}")
+        lines.append(f"# the paths in it are those of {clean(environment.get('host'))}")
     return [*lines, " ".join(map(shell, words))]
 
 

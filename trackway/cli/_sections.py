@@ -50,10 +50,10 @@ def headline(run: StoredRun) -> tuple[Text, Section]:
     for attempt in run.attempts if len(run.attempts) > 1 else ():
         facts.add(f"attempt {attempt.number}", _told(attempt))
     facts.add("host", clean(last.host))
-    facts.add("tags", clean(", ".join(run.tags)))
+    facts.add("tags", clean(", ".join(map(str, run.tags))))
     facts.add("group", clean(run.group or ""))
     facts.add("job type", clean(run.job_type or ""))
-    facts.add("notes", "\n".join(map(clean, (run.notes or "").splitlines())))
+    facts.add("notes", "\n".join(map(clean, str(run.notes or "").splitlines())))
     return title, Section("", facts.body)
 
 

@@ -46,8 +46,9 @@ _UNITS: Final = {
 }
 
 
-def clean(text: str) -> str:
+def clean(told: object) -> str:
     r"""One line of text without anything a terminal would act on; ``\x1b`` shows as such."""
+    text = str(told)
     if text.isascii() and text.isprintable():
         return text
     return _UNSEEN.sub(_escape, text)
@@ -97,7 +98,7 @@ def _is_plain(text: str) -> bool:
 def number(value: object) -> str:
     """A measured value in four significant digits; integers whole."""
     if isinstance(value, Mapping):
-        return ", ".join(f"{clean(str(name))} {number(inner)}" for name, inner in value.items())
+        return ", ".join(f"{clean(name)} {number(inner)}" for name, inner in value.items())
     if not isinstance(value, float):
         return "" if value is None else value_text(value, 40)
     if value == 0 or not math.isfinite(value):

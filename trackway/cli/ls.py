@@ -23,8 +23,8 @@ from trackway.cli._listing import (
     run_places,
 )
 from trackway.cli._options import api_option, as_json, json_option
-from trackway.cli._parts import GAP, Column, Columns
-from trackway.cli._screen import Bar, console, heading, state_text
+from trackway.cli._parts import GAP, Column, Columns, print_lines
+from trackway.cli._screen import Bar, console, state_text
 from trackway.cli._text import ago, clean, duration, number, plural, value_text
 
 _WIDEST: Final = 28
@@ -113,7 +113,8 @@ def _print_runs(screen: Console, runs: Sequence[Listed]) -> None:
         if len(by_project) > 1:
             if number_:
                 screen.print()
-            screen.print(heading(clean(project)) + Text(f"  {plural(len(own), 'run')}", "dim"))
+            told = (f"  {plural(len(own), 'run')}", "dim")
+            screen.print(Text.assemble((clean(project), "bold"), told))
         _print_table(screen, own)
 
 
@@ -121,7 +122,7 @@ def _print_table(screen: Console, runs: Sequence[Listed]) -> None:
     fixed = _fixed_columns(runs, screen.width)
     configs = [_config_column(runs, name) for name in differing(runs)]
     compared = [_measure_column(runs, measure) for measure in measures(runs)]
-    tags = _words_column("tags", [", ".join(run.document["tags"]) for run in runs], "")
+    tags = _words_column("tags", [", ".join(map(str, run.document["tags"])) for run in runs], "")
     notes = _words_column("notes", ["; ".join(run.notes) for run in runs], "yellow")
     with_goal = [column for column in compared if column.goal]
     further = [column for column in compared if not column.goal]
@@ -133,7 +134,7 @@ def _print_table(screen: Console, runs: Sequence[Listed]) -> None:
         shown, left_out = _fitting([*in_turn, *tags, *further], room - 1 - GAP)
     in_order = [*configs, *with_goal, *further, *tags, *notes]
     drawn = Columns([*fixed, *(column for column in in_order if column in shown)])
-    screen.print(drawn.text(), soft_wrap=True)
+    print_lines(screen, drawn.text())
     if notes and notes[0] not in shown:
         _tell(screen, "! something is out of the ordinary: trackway show RUN tells")
     if left_out:

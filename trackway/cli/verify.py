@@ -141,7 +141,7 @@ def _print(screen: Console, reports: Sequence[RunReport]) -> None:
 
 def _findings(log: LogReport) -> list[Text]:
     """What is to be said of a log, a line each; nothing where it is whole."""
-    place = clean(str(Path(*log.path.parts[-3:])))
+    place = clean(Path(*log.path.parts[-3:]))
     bad = [f"{plural(count, 'byte')} damaged at offset {offset}" for offset, count in log.damage]
     if log.nameless:
         bad.append(f"{plural(log.nameless, 'row')} whose names were lost with their declaration")

@@ -665,7 +665,7 @@ class Redactor:
             if end:
                 line = _re(_KEY_RUN).sub(MASK, line[: end.start()]) + line[end.start() :]
             if end or line.strip():
-                del self._keys[where]
+                self._keys.pop(where, None)
 
         def mask(match: re.Match[str]) -> str:
             if match["end"] is None:

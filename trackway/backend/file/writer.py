@@ -11,8 +11,10 @@ Invariants:
     * A record is written whole or completed later: after a short write the rest of that same
       record is the next thing appended (or, if another record got in between, the record is
       appended again and its first half is damage that a reader passes over).
-    * A keyset is declared in the same write as the first row that uses it, and once more after
-      it, so that no single damaged byte can take the names away from other rows.
+    * A keyset is declared before the first row that uses it, twice, so that no single damaged
+      byte can take the names away from other rows; if memory could not hold the declaration, it
+      follows the rows.
+    * While there is trouble, only the thread of the trouble touches the file.
 """
 
 from __future__ import annotations
@@ -32,6 +34,7 @@ import msgspec
 
 from trackway.backend.file._fs import FileSystem
 from trackway.backend.file.format import (
+    EVENT,
     FRAME,
     KEYSET,
     MAX_NAMES,
@@ -82,6 +85,11 @@ RETIRED_S: Final = 5.0
 
 CHECK_S: Final = 1.0
 REDECLARE_BYTES: Final = 1 << 20
+REDECLARE_SHARE: Final = 16
+"""Keysets are declared again when the log has grown by REDECLARE_BYTES, and by so many times
+what declaring all of them takes."""
+
+_FINISHED: Final = "the run was already finished"
 
 
 class Plan:
@@ -156,10 +164,13 @@ class LogWriter:
         self.next_check = 0.0
         self._tell = tell
         self._files = files or FileSystem()
-        self._lock = threading.RLock()  # keysets, and the way into trouble; never the way of a row
+        self._lock = threading.RLock()  # keysets, and everything in trouble; never a healthy row
         self._declared: dict[tuple[tuple[str, ...], str, str], Plan] = {}
         self._next_keyset = 0
         self._declared_at = 0
+        self._declared_bytes = 0
+        self._undeclared = False  # a declaration was lost: all are due again
+        self._identity: tuple[int, int] | None = None  # of the file: device and inode
         self._debt = 0.0
         self._debt_time = 0.0
         self._waits = 0
@@ -167,10 +178,14 @@ class LogWriter:
         self._slow = False
         self._well = False
         self._why = ""
-        # What waits for the disk. Producers append on the right, one flusher takes from the left.
+        # What waits for the disk. Producers append on the right, one flusher takes from the left;
+        # what it is writing is in its hand.
         self._kept: deque[bytes] = deque()
         self._kept_bytes = 0
+        self._in_hand: list[bytes] = []
         self._halves: deque[_Half] = deque()
+        self._asked = self._answered = 0  # requests to write everything out, and those fulfilled
+        self._probe_s: float | None = None
         self._flush_lock = threading.Lock()
         self._flusher: threading.Thread | None = None
         self._wake = threading.Event()
@@ -260,12 +275,12 @@ class LogWriter:
         """Open the file and begin it with the header."""
         self._files.make_folder(self.path.parent)
         self.fd = self._files.open_new(self.path)
+        self._remember()
         self.next_check = self._files.time() + CHECK_S
         head = encode_header(self.header)
         if self._keeping:
             # The flusher opens a file that could not be opened before: the header comes first.
-            self._kept.appendleft(head)
-            self._kept_bytes += len(head)
+            self._put_first(head)
         else:
             self.write_frame(head)
 
@@ -312,7 +327,8 @@ class LogWriter:
         try:
             data = encode_event(type, now, fields)
         except UNSTORABLE as error:
-            self.loss.add(0, f"{type} event: {_reason(error)}")
+            with self._lock:
+                self.loss.add(0, f"{type} event: {_reason(error)}")
             return False
         return self.write_frame(data)
 
@@ -323,10 +339,12 @@ class LogWriter:
             known = self._declared.get(key)
             if known is None:
                 known = Plan(Keyset(self._next_keyset, names, types, space))
+                declaration = encode_keyset(known.keyset)
                 self._next_keyset += 1
                 self._declared[key] = known
+                self._declared_bytes += len(declaration)
                 # Twice, so that a damaged byte in one declaration costs no row its names.
-                self.write_frame(encode_keyset(known.keyset) * 2)
+                self.write_frame(declaration * 2)
             return known
 
     def _declarations(self) -> bytes:
@@ -348,7 +366,7 @@ class LogWriter:
             self.slow(now, now - started)
         if now > self.next_check:
             self.check(now)
-        return not self._keeping
+        return not (self._keeping or self._closed)
 
     def flush(self, *, durable: bool = False) -> bool:
         """Write what waits in memory now; with ``durable``, also survive a power cut.
@@ -356,7 +374,7 @@ class LogWriter:
         Returns:
             Whether everything is in the file (and on the device, if asked).
         """
-        done = self._flush(FLUSH_WAIT_S) if self._keeping else True
+        done = self._hurry(FLUSH_WAIT_S)
         if durable and done:
             try:
                 self._files.fsync(self.fd)
@@ -370,28 +388,41 @@ class LogWriter:
         if self._closed:
             return
         self.check(self._files.time())
-        deadline = clock.monotonic() + timeout_s
-        while self._keeping and not self._flush(timeout_s) and clock.monotonic() < deadline:
-            clock.sleep(min(0.05, timeout_s))
-        self._closed = True
-        self._wake.set()
+        self._hurry(timeout_s)
         with self._lock:
-            for half in self._halves:
-                self._kept.extend(half.whole)
+            self._closed = True
+            self._wake.set()
+            halves = [b"".join(half.whole) for half in self._halves]
+            for data in (*self._in_hand, *halves, *self._kept):
+                self._lose(data)
             self._halves.clear()
-            while self._kept:
-                self.loss.add(_points_of(self._kept.popleft()), self._why)
-            if self.fd >= 0:
-                descriptor, self.fd = self.fd, -1
-                try:
-                    _retire(descriptor, self._files.close)
-                except OSError as error:
-                    self._say("close", f"the log did not close cleanly ({_reason(error)}).")
+            self._kept.clear()
+            self._why = _FINISHED
+        # A write that hangs holds the descriptor: it stays open, or the number could come to be
+        # that of another file.
+        if self._flush_lock.acquire(timeout=0.1):
+            try:
+                self._let_go()
+            finally:
+                self._flush_lock.release()
+
+    def _let_go(self) -> None:
+        descriptor, self.fd = self.fd, -1
+        try:
+            if descriptor >= 0 and self._is_ours(self._files.fstat(descriptor)):
+                _retire(descriptor, self._files.close)
+        except OSError as error:
+            self._say("close", f"the log did not close cleanly ({_reason(error)}).")
 
     def abandon(self) -> None:
         """In a forked child: let go of the parent's file without writing what the parent holds."""
+        # Locks may be held by threads that do not exist here.
+        self._lock = threading.RLock()
+        self._flush_lock = threading.Lock()
         self._closed = True
         self._kept.clear()
+        self._halves.clear()
+        self._in_hand = []
         self.write = _nowhere
         if self.fd >= 0:
             descriptor, self.fd = self.fd, -1
@@ -406,7 +437,7 @@ class LogWriter:
         """
         with self._lock:
             if self._closed:
-                self.loss.add(_points_of(data), "the run was already finished")
+                self._lose(data)
                 return
             if count:
                 self._halves.append(_Half.cut([data], count, self._size()))
@@ -435,17 +466,17 @@ class LogWriter:
         self.next_check = now + CHECK_S
         if self._keeping or self._closed:
             return
-        try:
-            status = self._files.fstat(self.fd)
-        except OSError as error:
+        status = self._status()
+        if status is None:
             with self._lock:
-                self._enter(_reason(error), slow=False)
-            return
-        if status.st_nlink == 0:
+                self._enter("the file of the log was closed", slow=False)
+        elif status.st_nlink == 0:
             with self._lock:
                 self._enter("the folder of the run was removed", slow=False)
-        elif status.st_size - self._declared_at > REDECLARE_BYTES:
-            self._declared_at = status.st_size
+        elif status.st_size - self._declared_at > max(
+            REDECLARE_BYTES, REDECLARE_SHARE * self._declared_bytes
+        ):
+            self._declared_at = status.st_size + self._declared_bytes
             self.write_frame(self._declarations())
 
     def _enter(self, why: str, *, slow: bool) -> None:
@@ -477,102 +508,168 @@ class LogWriter:
 
     def _keep(self, descriptor: int, data: bytes) -> int:
         """In place of ``write`` while there is trouble; always takes the whole record."""
-        if self._well and not self._kept:
-            # Only a producer goes back, and only over an empty buffer: its own records keep
-            # their order.
-            self.write = self._files.write
-            self._keeping = False
-            self.trouble = None
-            self._say(
-                "well",
-                "the log is written normally again; nothing was lost in between."
-                if not self.loss.records
-                else "the log is written normally again.",
-            )
-            return self._files.write(self.fd, data)
-        if self._kept_bytes + len(data) > BUFFER_LIMIT or self._closed:
-            self.loss.add(_points_of(data), self._why)
-            if data[FRAME.size] == KEYSET:
-                self._declared.clear()
-            self.plans.clear()
-            return len(data)
-        self._kept_bytes += len(data)
-        self._kept.append(data)
-        if not self._keeping:  # another thread went back between the test and the append
-            self._write_strays()
-        return len(data)
+        with self._lock:
+            # Only a producer goes back, and only over an empty buffer: records keep their order.
+            if self._well and not (self._kept or self._in_hand or self._halves or self._closed):
+                self._go_back()
+            if self._closed or self._keeping:
+                if self._closed or self._kept_bytes + len(data) > BUFFER_LIMIT:
+                    self._lose(data)
+                else:
+                    self._kept_bytes += len(data)
+                    self._kept.append(data)
+                return len(data)
+        return self._files.write(self.fd, data)
 
-    def _write_strays(self) -> None:
-        while self._kept:
-            try:
-                stray = self._kept.popleft()
-            except IndexError:
-                return
-            self._kept_bytes -= len(stray)
-            self.write_frame(stray)
+    def _go_back(self) -> None:
+        """From now on records go straight to the file again. Lock held."""
+        self._well = self._keeping = False
+        self.write = self._files.write
+        self._say(
+            "well",
+            "the log is written normally again; nothing was lost in between."
+            if not self.loss.records
+            else "the log is written normally again.",
+        )
+
+    def _lose(self, data: bytes) -> None:
+        """Count what cannot be stored. Lock held.
+
+        A declaration is no loss: it is made up for, and the rows that need it may be stored.
+        """
+        for single in _frames_of(data):
+            kind = single[FRAME.size]
+            if kind == KEYSET:
+                self._undeclared = True
+            elif kind in (ROW, EVENT):
+                self.loss.add(_points_of(single), self._why)
+
+    def _hurry(self, timeout_s: float) -> bool:
+        """Have everything written that waits; False where that takes longer.
+
+        The flusher does it, for a write may hang and the caller may not.
+        """
+        deadline = clock.monotonic() + timeout_s
+        pause = 0.001
+        with self._lock:
+            self._asked += 1
+            mine = self._asked
+        while self._keeping and self._answered < mine:
+            if self._flusher is not None:
+                self._wake.set()
+            elif self._flush():  # no thread can be started any more
+                return True
+            if clock.monotonic() >= deadline:
+                return False
+            clock.sleep(pause)
+            pause = min(2 * pause, 0.05)
+        return True
 
     def _write_behind(self) -> None:
         """The thread of a writer in trouble: try once a second until a producer went back."""
         quick = 0
-        while self._keeping and not self._wake.wait(RETRY_S):
-            started = clock.perf_counter()
-            done = self._flush(RETRY_S)
-            quick = quick + 1 if clock.perf_counter() - started < SLOW_WRITE_S else 0
-            self._well = done and (not self._slow or quick >= RECOVERED_WRITES)
+        while True:
+            self._wake.wait(RETRY_S)
+            with self._lock:
+                self._wake.clear()
+                if self._closed or not self._keeping:
+                    self._flusher = None
+                    return
+                asked = self._asked
+            done = self._flush()
+            if self._probe_s is not None:
+                quick = quick + 1 if self._probe_s < SLOW_WRITE_S else 0
+            with self._lock:
+                self._well = done and (not self._slow or quick >= RECOVERED_WRITES)
+                if done:
+                    self._answered = asked
 
-    def _flush(self, wait_s: float) -> bool:
-        """Put the file in order and append what was kept; False where it still does not work.
-
-        Waits at most ``wait_s`` for another thread that is at it: its write may hang.
-        """
-        if not self._flush_lock.acquire(timeout=max(0.0, wait_s)):
+    def _flush(self) -> bool:
+        """Put the file in order and append what was kept; False where it still does not work."""
+        if not self._flush_lock.acquire(timeout=FLUSH_WAIT_S):
             return False
+        self._probe_s = None
         try:
             self._mend()
-            while self._kept:
-                self._append_some()
+            # Where the disk is slow, the first record goes alone: what it takes is what it would
+            # take to write directly.
+            limit = 1 if self._slow else FLUSH_BYTES
+            while self._kept or self._undeclared:
+                self._append_some(limit)
+                limit = FLUSH_BYTES
         except OSError as error:
-            self._why = _reason(error)
+            if not self._closed:
+                self._why = _reason(error)
             return False
         finally:
             self._flush_lock.release()
-        return not self._halves
+        return not self._closed
 
-    def _append_some(self) -> None:
-        """Append up to a MiB of kept records; on failure they are kept as before."""
-        taken: list[bytes] = []
-        size = 0
-        while self._kept and size < FLUSH_BYTES:
-            taken.append(self._kept.popleft())
-            size += len(taken[-1])
+    def _append_some(self, limit: int) -> None:
+        """Append up to about ``limit`` bytes of kept records; on failure they are kept as before."""
+        with self._lock:
+            if self._undeclared and not self._kept:
+                self._undeclared = False
+                self._put_first(self._declarations())
+            size = 0
+            while self._kept and size < limit:
+                self._in_hand.append(self._kept.popleft())
+                size += len(self._in_hand[-1])
+        count, started = 0, self._files.time()
         try:
-            count = self._files.write(self.fd, b"".join(taken))
-        except OSError:
-            self._kept.extendleft(reversed(taken))
-            raise
-        self._kept_bytes -= size
+            count = self._files.write(self.fd, b"".join(self._in_hand))
+            if limit == 1:
+                self._probe_s = self._files.time() - started
+        finally:
+            self._put_back(count, size)
         if count < size:
-            self._halves.append(_Half.cut(taken, count, self._size()))
             raise OSError(errno.ENOSPC, "the disk took only a part of a record")
+
+    def _put_back(self, count: int, size: int) -> None:
+        """Keep of what was in hand, ``size`` bytes, all but the first ``count``."""
+        end = self._size() if 0 < count < size else -1
+        with self._lock:
+            taken, self._in_hand = self._in_hand, []
+            if self._closed:
+                return  # ``close`` has counted it
+            if count == 0:
+                self._kept.extendleft(reversed(taken))
+                return
+            self._kept_bytes -= size
+            if count < size:
+                self._halves.append(_Half.cut(taken, count, end))
+
+    def _put_first(self, data: bytes) -> None:
+        with self._lock:
+            self._kept.appendleft(data)
+            self._kept_bytes += len(data)
 
     def _mend(self) -> None:
         """Open the file if it never was, bring it back if it was removed, complete its tail."""
+        if self._closed:
+            return
         if self.fd < 0:
             self._open()
-        elif self._gone():
-            self._bring_back()
+        else:
+            status = self._status()
+            if status is None:
+                self._open_again()
+            elif status.st_nlink == 0:
+                self._bring_back()
         while self._halves:
             half = self._halves[0]
             if half.is_tail_of(self.fd, self._size()):
                 half.advance(self._files.write(self.fd, half.rest))
                 if half.rest:
                     raise OSError(errno.ENOSPC, "the disk took only a part of a record")
-            else:
-                # Another record got behind the half one. Its two parts would both be damage,
-                # so it is written again whole.
-                self._kept.extendleft(reversed(half.whole))
-                self._kept_bytes += sum(map(len, half.whole))
-            self._halves.popleft()
+            with self._lock:
+                if not self._halves:
+                    return  # ``close`` has counted it
+                self._halves.popleft()
+                if half.rest:
+                    # Another record got behind the half one. Its two parts would both be damage,
+                    # so it is written again whole.
+                    self._put_first(b"".join(half.whole))
 
     def _size(self) -> int:
         try:
@@ -580,29 +677,63 @@ class LogWriter:
         except OSError:
             return -1
 
-    def _gone(self) -> bool:
-        try:
-            return self._files.fstat(self.fd).st_nlink == 0
-        except OSError:
+    def _remember(self) -> None:
+        """Note which file the descriptor is, as long as it surely is ours."""
+        status = self._files.fstat(self.fd)
+        self._identity = status.st_dev, status.st_ino
+
+    def _is_ours(self, status: os.stat_result) -> bool:
+        """Whether the descriptor is still the log.
+
+        A program that becomes a daemon closes every descriptor; the number may then be given to
+        another of its files.
+        """
+        if self._identity == (status.st_dev, status.st_ino):
             return True
+        try:
+            there = self.path.stat()
+        except OSError:
+            return False
+        return (there.st_dev, there.st_ino) == (status.st_dev, status.st_ino)
+
+    def _status(self) -> os.stat_result | None:
+        """The state of the file; None where the descriptor is closed or is another file's."""
+        try:
+            status = self._files.fstat(self.fd)
+        except OSError:
+            return None
+        return status if self._is_ours(status) else None
+
+    def _open_again(self) -> None:
+        """Go on in the file under another descriptor, or begin it anew where it is gone, too."""
+        try:
+            self.fd = self._files.open_again(self.path)
+        except FileNotFoundError:
+            self._files.make_folder(self.path.parent)
+            self.fd = self._files.open_new(self.path)
+            self._put_first(encode_header(self.header) + self._declarations())
+        self._remember()
 
     def _bring_back(self) -> None:
-        """The file was removed but is still open: write its bytes into a new one in its place.
+        """The file was removed but is still open: put a new one of the same bytes in its place.
 
         The descriptor keeps its number, so that no thread can meet a number that now belongs
         to some other file of the program.
         """
         self._files.make_folder(self.path.parent)
-        fresh = self._files.open_new(self.path)
+        beside = self.path.with_name(f".{self.path.name}.beside")
+        beside.unlink(missing_ok=True)
+        fresh = self._files.open_new(beside)
         try:
-            if not _copy(self.fd, fresh, self._files.write):
-                self._files.write(fresh, encode_header(self.header) + self._declarations())
+            _copy(self.fd, fresh, self._files.write)
+            beside.replace(self.path)
             os.dup2(fresh, self.fd, inheritable=False)
         except OSError:
-            self.path.unlink(missing_ok=True)
+            beside.unlink(missing_ok=True)
             raise
         finally:
             self._files.close(fresh)
+        self._remember()
 
     def _say(self, kind: str, sentence: str) -> None:
         self.trouble = None if kind == "well" else sentence
@@ -646,6 +777,8 @@ class _Half:
         self.rest = self.rest[count:]
         self.part += count
         self.end += count
+        while self.whole and len(self.whole[0]) <= self.part:
+            self.part -= len(self.whole.pop(0))
 
 
 def _frames_of(data: bytes) -> list[bytes]:
@@ -682,18 +815,10 @@ def split_names(names: Sequence[str]) -> list[tuple[int, int]]:
     return [*parts, (start, len(names))]
 
 
-def _copy(source: int, target: int, write: Callable[[int, bytes], int]) -> bool:
-    """Copy a removed file that is still open; False where it can no longer be read at all."""
+def _copy(source: int, target: int, write: Callable[[int, bytes], int]) -> None:
+    """Copy a removed file that is still open."""
     offset = 0
-    while True:
-        try:
-            data = os.pread(source, FLUSH_BYTES, offset)
-        except OSError:
-            if offset == 0:
-                return False
-            raise
-        if not data:
-            return True
+    while data := os.pread(source, FLUSH_BYTES, offset):
         count = write(target, data)
         if count == 0:
             raise OSError(errno.ENOSPC, "the disk took nothing")

@@ -151,8 +151,8 @@ def capture_packages(path: Sequence[str] | None = None) -> dict[str, str]:
                 continue
             name = re.sub(r"[-_.]+", "-", told["Name"]).lower()
             if name and name not in found:
-                (version,) = told.get_all("Version") or ["?"]
-                found[name] = f"{version}{_origin(distribution)}"
+                version = (told.get_all("Version") or ["?"])[0]
+                found[name] = version + _origin(distribution)
     return dict(sorted(found.items()))
 
 

@@ -319,7 +319,7 @@ class Companion:
             (settings.packages, "packages", self._capture_packages),
             (True, "masked", self._tell_masked),
         ):
-            if wanted:
+            if wanted and (place != "masked" or redactor.masked()):
                 with guard(f"companion.{place}"):
                     self._writer.event(place, capture(redactor))
 
