@@ -72,6 +72,7 @@ class RunRecord:
     attempts: list[Attempt] = field(default_factory=list)
     captures: dict[str, dict[str, Any]] = field(default_factory=dict)
     masked: list[dict[str, Any]] = field(default_factory=list)
+    """What each writer said last, as each counts from its start."""
     troubles: list[dict[str, Any]] = field(default_factory=list)
     lost_points: int = 0
     skipped: int = 0
@@ -94,11 +95,15 @@ def tell_record(logs: RunLogs, now: float | None = None) -> RunRecord:
     """
     record = RunRecord()
     ends: dict[int, list[Event]] = {}
+    masked: dict[int, list[dict[str, Any]]] = {}
     for written, event in logs.events():
-        if event.type in ("end", "death"):
+        if event.type == "masked":
+            masked[id(written)] = event.fields.get("items") or []
+        elif event.type in ("end", "death"):
             ends.setdefault(written.attempt, []).append(event)
         else:
             _apply(record, event)
+    record.masked = [item for items in masked.values() for item in items]
     by_attempt: dict[int, list[Written]] = {}
     for written in logs.writers:
         if written.header is None or written.header.role != "editor":
@@ -145,8 +150,6 @@ def _apply(record: RunRecord, event: Event) -> None:
         )
     elif event.type in ("git", "environment", "packages"):
         record.captures[event.type] = dict(fields)
-    elif event.type == "masked":
-        record.masked += fields.get("items") or []
     elif event.type == "trouble":
         record.troubles.append(dict(fields))
 

@@ -80,7 +80,7 @@ class _Refused(click.ClickException):
     exit_code = 2
 
 
-def _clean(sentence: str) -> str:
+def _clean(sentence: object) -> str:
     from trackway.cli._text import clean
 
     return clean(sentence)

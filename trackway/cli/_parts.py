@@ -11,12 +11,15 @@ from rich.table import Table
 from rich.text import Text
 
 from trackway.cli._screen import heading
+from trackway.cli._text import shorten
 
 __all__ = ["GAP", "Column", "Columns", "Facts", "Section", "aside", "print_lines"]
 
 GAP: Final = 2
 """Blanks between two columns."""
 
+_LONGEST: Final = 2000
+_LONGEST_NAME: Final = 80
 _INDENT: Final = (0, 0, 0, 2)
 
 
@@ -60,9 +63,11 @@ class Facts:
         self.table.add_column(overflow="fold")
 
     def add(self, name: str, told: str | Text | None) -> None:
-        """Add a line, unless there is nothing to tell."""
+        """Add a line, unless there is nothing to tell; a very long one is shortened."""
+        if isinstance(told, str):
+            told = Text(shorten(told, _LONGEST))
         if told:
-            self.table.add_row(Text(name), Text(told) if isinstance(told, str) else told)
+            self.table.add_row(Text(shorten(name, _LONGEST_NAME)), told)
 
     @property
     def body(self) -> list[RenderableType]:

@@ -40,7 +40,7 @@ _STATE_WORDS: Final = {
 
 def headline(run: StoredRun) -> tuple[Text, Section]:
     """The name and state, and what belongs right under them."""
-    title = Text(clean(run.name), style="bold") + Text("  ") + state_text(run.state)
+    title = Text(clean(shorten(str(run.name))), style="bold") + Text("  ") + state_text(run.state)
     last = run.attempts[-1] if run.attempts else Attempt(1)
     facts = Facts(indented=False)
     facts.add("run", clean(f"{run.project}/{run.id}"))
@@ -116,7 +116,7 @@ def config(run: StoredRun) -> Section:
     facts = Facts()
     facts.table.add_column(style="yellow")
     for name, value in flatten(run.config).items():
-        row = [Text(clean(name)), Text(value_text(value)), Text(changes.pop(name, ""))]
+        row = [Text(clean(shorten(name))), Text(value_text(value)), Text(changes.pop(name, ""))]
         facts.table.add_row(*row)
     for name, told in changes.items():
         facts.table.add_row(Text(clean(name)), aside("deleted"), Text(told))

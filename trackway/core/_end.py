@@ -9,6 +9,10 @@ from __future__ import annotations
 
 import atexit
 import sys
+
+# Not imported later: what it imports calls eval() on text, upon which CPython forgets that a
+# KeyboardInterrupt is ending the program and gives back 1 in place of dying of SIGINT.
+import traceback
 from collections.abc import Callable
 from types import TracebackType
 from typing import Any, Final, NoReturn
@@ -107,8 +111,6 @@ def end_of(
     if isinstance(error, SystemExit):
         code = code_of(error.code)
         return End("failed" if code else "finished", code)
-    import traceback
-
     told = {
         "type": f"{kind.__module__}.{kind.__qualname__}".removeprefix("builtins."),
         "message": _message(error),

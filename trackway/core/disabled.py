@@ -23,6 +23,9 @@ class DisabledRun(Run):
     ) -> None:
         """Do nothing."""
 
+    def _tell_masked(self) -> None:
+        """Do nothing."""
+
     def _event(self, type: str, fields: dict[str, Any]) -> None:
         """Do nothing."""
 

@@ -132,6 +132,7 @@ def init(
     current.opened(run)
     if entries:
         run.config.update(entries)
+    run._tell_masked()
     return run
 
 

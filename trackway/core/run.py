@@ -536,27 +536,23 @@ class Run:
 
     def _record_end(self, end: End) -> None:
         writer = self._live_writer()
-        if self._redactor is not None:
-            items = [
-                {"where": item.where, "rule": item.rule, "count": item.count}
-                for item in self._redactor.masked()
-            ]
-            if items:
-                writer.event("masked", {"items": items})
+        mask = self._redactor.text if self._redactor is not None else lambda text, where: text
+        exception = {k: mask(text, "exception") for k, text in (end.exception or {}).items()}
         for trouble in troubles():
             fields = {
-                name: getattr(trouble, name) for name in ("place", "reason", "count", "sentence")
+                "place": trouble.place,
+                "reason": mask(trouble.reason, "trouble"),
+                "count": trouble.count,
+                "sentence": mask(trouble.sentence, "trouble"),
             }
             writer.event("trouble", plain(fields))
-        exception = end.exception
-        if exception is not None and self._redactor is not None:
-            exception = {k: self._redactor.text(v, "exception") for k, v in exception.items()}
+        self._tell_masked()
         writer.event(
             "end",
             {
                 "state": end.state,
                 "exit_code": end.exit_code,
-                "exception": plain(exception),
+                "exception": plain(exception) or None,
                 "skipped": self._skipped,
                 "refused": dict(list(self._refused.items())[:1000]),
                 "lost_records": writer.loss.records,
@@ -564,6 +560,13 @@ class Run:
                 "next_step": plain(max(int(self._reached) + 1, next(self._steps))),
             },
         )
+
+    def _tell_masked(self) -> None:
+        """Record what has been masked so far: where, by which rule, how often."""
+        items = [] if self._redactor is None else self._redactor.masked()
+        if items:
+            told = [{"where": m.where, "rule": m.rule, "count": m.count} for m in items]
+            self._event("masked", {"items": told})
 
     def _say_losses(self, writer: LogWriter) -> None:
         lost = writer.loss

@@ -145,6 +145,7 @@ def test_jobs(environ: dict[str, str], job: dict[str, dict[str, str]]) -> None:
     ("environ", "container"),
     [
         ({"KUBERNETES_SERVICE_HOST": "10.0.0.1"}, {"kind": "kubernetes"}),
+        ({"SINGULARITY_CONTAINER": "a.sif"}, {"kind": "apptainer", "image": "a.sif"}),
         (
             {"APPTAINER_CONTAINER": "/images/torch.sif"},
             {"kind": "apptainer", "image": "torch.sif"},

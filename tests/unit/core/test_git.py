@@ -378,6 +378,23 @@ def test_clone_within_the_tree(tmp_path: Path) -> None:
     assert tree(rebuild(git, blobs, source, tmp_path / "again")) == tree(source)
 
 
+def test_repositories_within_repositories_are_bounded(tmp_path: Path) -> None:
+    """A chain of clones is followed to a limit, and a damaged one costs only itself."""
+    folder = repository(tmp_path / "r", {"a": b"1\n"})
+    deeper = folder
+    for _ in range(8):
+        deeper = repository(deeper / "in", {"a": b"1\n"})
+    broken = repository(folder / "broken", {"a": b"1\n"})
+    (broken / ".git/config").write_bytes(b"[core\n")
+    git = capture(folder)
+    trees = {inner["path"]: inner for inner in git["submodules"]}
+    assert "bad config" in trees["broken"]["reason"]
+    depth, inner = 0, trees["in"]
+    while inner["submodules"]:
+        depth, inner = depth + 1, inner["submodules"][0]
+    assert (depth, inner["reason"]) == (5, "beyond the limits of one capture")
+
+
 def test_patch_over_the_limit_is_described(tmp_path: Path) -> None:
     """A patch that is too large is not stored: its size and a summary are."""
     source = repository(tmp_path / "r", {"a": b"1\n", "b.py": b"x\n"})
@@ -604,6 +621,14 @@ def test_no_gitpython(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Without GitPython the reason says so."""
     monkeypatch.setitem(sys.modules, "git", None)
     assert capture(tmp_path) == {"found": False, "reason": "GitPython is not installed"}
+
+
+def test_environment_is_left_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The variable that keeps GitPython quiet is put back."""
+    monkeypatch.setenv("GIT_PYTHON_REFRESH", "warn")
+    before = dict(os.environ)
+    capture(repository(tmp_path / "r", {"a": b"1\n"}))
+    assert dict(os.environ) == before
 
 
 def test_module_imports_no_gitpython() -> None:

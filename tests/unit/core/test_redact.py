@@ -505,21 +505,20 @@ def test_time_is_linear(unit: str) -> None:
         assert cost(100_000, where) < 10 * small + 0.1
 
 
-def test_common_line_is_cheap() -> None:
-    """A line without anything suspicious costs a few microseconds, also on a busy machine."""
+def test_common_line_takes_the_short_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A line without anything suspicious is looked at once, and no rule is tried on it."""
+
+    def refuse(*arguments: object) -> str:
+        raise AssertionError(arguments)
+
+    monkeypatch.setattr(Redactor, "_text", refuse)
     redactor = Redactor()
-    lines = [
+    for line in (
         "epoch 3 loss 0.123",
-        "Epoch 3:  45%|####4     | 450/1000 [00:12<00:15, 36.5it/s, train_loss=0.123]",
-    ]
-    best = float("inf")
-    for _ in range(20):
-        began = time.perf_counter()
-        for _ in range(500):
-            for line in lines:
-                redactor.text(line, "console")
-        best = min(best, time.perf_counter() - began)
-    assert best / 1000 < 15e-6
+        "Epoch 3:  45%|\u2588\u2588   | 450/1000 [00:12<00:15, 36.5it/s, train_loss=0.123]",
+        "step 100 train_loss=0.1234 grad-norm=1.2 lr=3e-4 val_acc_top5=0.93",
+    ):
+        assert redactor.text(line, "console") is line
 
 
 def test_import_compiles_nothing() -> None:

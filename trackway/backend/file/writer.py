@@ -184,7 +184,8 @@ class LogWriter:
         self._kept_bytes = 0
         self._in_hand: list[bytes] = []
         self._halves: deque[_Half] = deque()
-        self._asked = self._answered = 0  # requests to write everything out, and those fulfilled
+        # Requests to write everything out: how many there were, were tried, and were fulfilled.
+        self._asked = self._tried = self._done = 0
         self._probe_s: float | None = None
         self._flush_lock = threading.Lock()
         self._flusher: threading.Thread | None = None
@@ -374,7 +375,7 @@ class LogWriter:
         Returns:
             Whether everything is in the file (and on the device, if asked).
         """
-        done = self._hurry(FLUSH_WAIT_S)
+        done = self._hurry(FLUSH_WAIT_S, insist=False)
         if durable and done:
             try:
                 self._files.fsync(self.fd)
@@ -388,9 +389,10 @@ class LogWriter:
         if self._closed:
             return
         self.check(self._files.time())
-        self._hurry(timeout_s)
+        self._hurry(timeout_s, insist=True)
         with self._lock:
             self._closed = True
+            self._keeping = False
             self._wake.set()
             halves = [b"".join(half.whole) for half in self._halves]
             for data in (*self._in_hand, *halves, *self._kept):
@@ -544,22 +546,26 @@ class LogWriter:
             elif kind in (ROW, EVENT):
                 self.loss.add(_points_of(single), self._why)
 
-    def _hurry(self, timeout_s: float) -> bool:
-        """Have everything written that waits; False where that takes longer.
+    def _hurry(self, timeout_s: float, *, insist: bool) -> bool:
+        """Have everything written that waits; False where that fails or takes longer.
 
         The flusher does it, for a write may hang and the caller may not.
+
+        Args:
+            timeout_s: Wait no longer.
+            insist: Try until then, not only once.
         """
         deadline = clock.monotonic() + timeout_s
         pause = 0.001
         with self._lock:
             self._asked += 1
             mine = self._asked
-        while self._keeping and self._answered < mine:
+        while self._keeping and self._done < mine:
             if self._flusher is not None:
                 self._wake.set()
             elif self._flush():  # no thread can be started any more
                 return True
-            if clock.monotonic() >= deadline:
+            if clock.monotonic() >= deadline or (self._tried >= mine and not insist):
                 return False
             clock.sleep(pause)
             pause = min(2 * pause, 0.05)
@@ -581,8 +587,8 @@ class LogWriter:
                 quick = quick + 1 if self._probe_s < SLOW_WRITE_S else 0
             with self._lock:
                 self._well = done and (not self._slow or quick >= RECOVERED_WRITES)
-                if done:
-                    self._answered = asked
+                self._tried = asked
+                self._done = asked if done else self._done
 
     def _flush(self) -> bool:
         """Put the file in order and append what was kept; False where it still does not work."""
@@ -606,7 +612,7 @@ class LogWriter:
         return not self._closed
 
     def _append_some(self, limit: int) -> None:
-        """Append up to about ``limit`` bytes of kept records; on failure they are kept as before."""
+        """Append about ``limit`` bytes of kept records; on failure they are kept as before."""
         with self._lock:
             if self._undeclared and not self._kept:
                 self._undeclared = False

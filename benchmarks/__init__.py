@@ -1,0 +1,1 @@
+"""What Trackway costs, beside a floor and beside its peers: ``python -m benchmarks --help``."""
