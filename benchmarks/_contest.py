@@ -41,7 +41,7 @@ class Contestant:
     """A running child.
 
     Args:
-        job: The module of ``benchmarks`` whose ``work(channel, who, **arguments)`` it runs.
+        job: The function of ``_jobs`` that it runs.
         who: Which tracker it uses.
         folder: Where it records; made, and kept.
         cwd: Where it works; the folder by default.

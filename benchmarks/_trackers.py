@@ -25,6 +25,9 @@ Log = Callable[[Mapping[str, Any]], object]
 class Tracker:
     """Nothing at all: the bare program."""
 
+    def load(self) -> None:
+        """Import what ``start`` needs."""
+
     def start(self) -> Log:
         """Import, begin a run; returns the call for one step."""
         return _nothing
@@ -40,6 +43,9 @@ def _nothing(values: Mapping[str, Any]) -> None:
 class Trackway(Tracker):
     """With its defaults: companion, console, captures."""
 
+    def load(self) -> None:
+        from trackway import init  # noqa: F401
+
     def start(self) -> Log:
         from trackway import init
 
@@ -53,6 +59,9 @@ class Trackway(Tracker):
 class Wandb(Tracker):
     """In offline mode."""
 
+    def load(self) -> None:
+        importlib.import_module("wandb")
+
     def start(self) -> Log:
         wandb = importlib.import_module("wandb")
         self.run = wandb.init(project="bench")
@@ -65,6 +74,9 @@ class Wandb(Tracker):
 
 class Mlflow(Tracker):
     """On its default store (SQLite in the working directory), synchronously."""
+
+    def load(self) -> None:
+        importlib.import_module("mlflow")
 
     def start(self) -> Log:
         self.mlflow = importlib.import_module("mlflow")
@@ -84,6 +96,9 @@ class Mlflow(Tracker):
 class TensorBoardX(Tracker):
     """One ``add_scalar`` a value: ``add_scalars`` would open a file for each name."""
 
+    def load(self) -> None:
+        importlib.import_module("tensorboardX")
+
     def start(self) -> Log:
         self.writer = importlib.import_module("tensorboardX").SummaryWriter("tensorboardx")
         add_scalar = self.writer.add_scalar
@@ -102,6 +117,9 @@ class TensorBoardX(Tracker):
 
 class Trackio(Tracker):
     """With its local database."""
+
+    def load(self) -> None:
+        importlib.import_module("trackio")
 
     def start(self) -> Log:
         self.trackio = importlib.import_module("trackio")

@@ -9,7 +9,6 @@ import json
 import os
 import sys
 from collections.abc import Iterator
-from importlib import import_module
 from typing import Any
 
 __all__ = ["Channel"]
@@ -38,9 +37,10 @@ class Channel:
 
 def main() -> None:
     """Do one job as one contestant."""
+    from benchmarks import _jobs
+
     fd, job, who, arguments = sys.argv[1:5]
-    module = import_module(f"benchmarks.{job}")
-    module.work(Channel(int(fd)), who, **json.loads(arguments))
+    getattr(_jobs, job)(Channel(int(fd)), who, **json.loads(arguments))
 
 
 if __name__ == "__main__":

@@ -138,6 +138,21 @@ class Command:
             catch_exceptions=False,
         )
 
+    def colours(self, *arguments: str) -> str:
+        """What the command prints on a terminal that shows colours."""
+        return (
+            CliRunner()
+            .invoke(
+                cli,
+                ["--dir", str(self.root), *arguments],
+                env={"COLUMNS": "160", "TERM": "xterm", "FORCE_COLOR": "1", "NO_COLOR": None},
+                prog_name="trackway",
+                catch_exceptions=False,
+                color=True,
+            )
+            .stdout
+        )
+
     def json(self, *arguments: str, code: int = 0) -> Any:
         """The document that the command prints with ``--json``."""
         return json.loads(self(*arguments, "--json", code=code), parse_constant=pytest.fail)

@@ -41,7 +41,8 @@ JSONL: a line for the run, then a line a log() call, in order of arrival, of the
     "--format",
     "format_",
     type=click.Choice(["csv", "jsonl"]),
-    required=True,
+    default="csv",
+    show_default=True,
     help="CSV for tables, JSON lines for everything exactly as it was logged.",
 )
 @click.option(

@@ -28,6 +28,7 @@ from trackway.cli._screen import Bar, console, state_text
 from trackway.cli._text import ago, clean, duration, number, plural, value_text
 
 _WIDEST: Final = 28
+_WIDEST_WORDS: Final = 60
 _ABSENT: Final = object()
 _ARROWS: Final = {"maximize": " ↑", "minimize": " ↓"}
 
@@ -201,7 +202,8 @@ def _words_column(title: str, words: Sequence[str], style: str) -> list[Column]:
     """The column, or none where there is nothing to say in it."""
     if not any(words):
         return []
-    return [Column(Text(title), [_cut(Text(clean(text), style=style)) for text in words])]
+    cells = [_cut(Text(clean(text), style=style), _WIDEST_WORDS) for text in words]
+    return [Column(Text(title), cells)]
 
 
 def _title(name: str) -> Text:

@@ -200,7 +200,7 @@ def test_everything_is_recorded_in_order(start: Start, tmp_path: Path) -> None:
         "argv_truncated": False,
     }
     root = str(tmp_path)
-    assert run.only("git") == {"start": root, "fallback": "/s", "exclude": root}
+    assert run.only("git") == {"start": "/s", "fallback": root, "exclude": root}
     assert run.only("packages") == {"items": {"msgspec": "0.19"}}
     assert run.only("masked") == {"items": [{"where": "argv", "rule": "name", "count": 2}]}
     assert run.only("death") == {"exit_code": 3, "signal": None, "known": True}

@@ -19,6 +19,7 @@ Invariants:
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import struct
@@ -685,8 +686,9 @@ class LogWriter:
 
     def _remember(self) -> None:
         """Note which file the descriptor is, as long as it surely is ours."""
-        status = self._files.fstat(self.fd)
-        self._identity = status.st_dev, status.st_ino
+        with contextlib.suppress(OSError):
+            status = self._files.fstat(self.fd)
+            self._identity = status.st_dev, status.st_ino
 
     def _is_ours(self, status: os.stat_result) -> bool:
         """Whether the descriptor is still the log.

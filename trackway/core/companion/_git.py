@@ -19,59 +19,63 @@ filters (such as git-lfs) that the repository's owner has configured.
 
 from __future__ import annotations
 
-import base64
 import configparser
 import contextlib
-import hashlib
 import os
 import re
-import signal
 import stat
-import subprocess
-import threading
 import time
-import zlib
-from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Final, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
 if TYPE_CHECKING:
     import git
 
     from trackway.core._redact import Redactor
 
+from trackway.core.companion._git_work import (
+    _Trouble,
+    _Work,
+)
+from trackway.core.companion._patch import (
+    _DIFF,
+    _INDEX,
+    _NOTE,
+    _as_delta,
+    _changes_old_text,
+    _section_name,
+    _sections,
+)
+
 __all__ = ["Blobs", "capture_git"]
 
-_COMMAND_S: Final = 30.0
+
 _ALL_S: Final = 60.0
-_OUTPUT_BYTES: Final = 64 << 20  # of any command but the diff
+
+
 _UNTRACKED_FILES: Final = 2000
+
+
 _UNTRACKED_BYTES: Final = 16 << 20
+
+
 _UNTRACKED_LISTED: Final = 5000
+
+
 _REPOSITORIES: Final = 50
+
+
 _DEPTH: Final = 5
 
-_SETTINGS: Final = (
-    "core.fsmonitor=false",
-    "core.quotePath=true",
-    "core.safecrlf=false",  # its warnings come once per file
-    "diff.relative=false",
-    "diff.suppressBlankEmpty=false",
-    "log.showSignature=false",
-    "protocol.allow=never",  # a partial clone fetches nothing for us
-)
-_DIFF: Final = (
-    *("diff", "--binary", "--full-index", "--no-ext-diff", "--no-textconv", "--no-color"),
-    *("--src-prefix=a/", "--dst-prefix=b/", "--unified=3", "--inter-hunk-context=0"),
-    *("--diff-algorithm=myers", "-O/dev/null", "--submodule=short", "--ignore-submodules=dirty"),
-    "-M100%",  # renames of unchanged files: exact, cheap, and without a limit on their number
-)
+
 _SOURCES: Final = frozenset(
     (
         ".py .pyi .pyx .ipynb .yaml .yml .toml .cfg .ini .sh .bash .sbatch .slurm .c .cc .cpp .cu "
         ".cuh .h .hpp .rs .go .java .js .ts .r .jl .lua .sql .proto .tf .mk .cmake .gin .jsonnet"
     ).split()
 )
+
+
 _PRIVATE: Final = re.compile(
     r"(?:\.netrc|_netrc|\.pgpass|\.htpasswd|\.git-credentials|\.pypirc|\.npmrc|\.env|\.env\..*"
     r"|id_(?:rsa|dsa|ecdsa|ed25519).*|kaggle\.json|credentials(?:\.json)?"
@@ -86,134 +90,6 @@ class Blobs(Protocol):
     def put(self, data: bytes) -> str:
         """Store the bytes and return the name of the blob; raises OSError."""
         ...
-
-
-class _Trouble(Exception):
-    """Git could not answer; the message is the reason, to be shown to the user."""
-
-
-class _Answer(NamedTuple):
-    status: int
-    out: bytes  # its first bytes, up to the limit
-    size: int  # of all there was
-    error: str
-
-
-class _Drain(threading.Thread):
-    """Reads a pipe to its end and keeps its first bytes."""
-
-    def __init__(self, stream: IO[bytes], limit: int) -> None:
-        super().__init__(name="trackway-git", daemon=True)
-        self.kept = bytearray()
-        self.size = 0
-        self._stream = stream
-        self._limit = limit
-        self.start()
-
-    def run(self) -> None:
-        with contextlib.suppress(OSError, ValueError), self._stream:
-            while piece := self._stream.read(1 << 16):
-                self.size += len(piece)
-                self.kept += piece[: max(0, self._limit - len(self.kept))]
-
-
-class _Work:
-    """A repository that can be asked; each question ends in time."""
-
-    def __init__(self, repo: git.Repo, deadline: float) -> None:
-        self.repo = repo
-        self.deadline = deadline
-        self._environment = {
-            "GIT_OPTIONAL_LOCKS": "0",
-            "GIT_NO_LAZY_FETCH": "1",
-            "GIT_TERMINAL_PROMPT": "0",
-            "GIT_DIFF_OPTS": "",
-            "GIT_LITERAL_PATHSPECS": "0",
-            "GIT_GLOB_PATHSPECS": "0",
-            "GIT_NOGLOB_PATHSPECS": "0",
-            "GIT_ICASE_PATHSPECS": "0",
-        }
-        # Set where the training was started by a hook or by ``git rebase --exec``; GitPython puts
-        # GIT_DIR right, these two would still point to another tree.
-        if "GIT_WORK_TREE" in os.environ and repo.working_tree_dir:
-            self._environment["GIT_WORK_TREE"] = str(repo.working_tree_dir)
-        if "GIT_INDEX_FILE" in os.environ:
-            self._environment["GIT_INDEX_FILE"] = str(Path(repo.git_dir) / "index")
-
-    def ask(self, *arguments: str, limit: int = _OUTPUT_BYTES) -> _Answer:
-        """What a git command answers, whatever its exit status.
-
-        Raises:
-            _Trouble: Git is missing, could not be started, or took too long.
-        """
-        left = min(_COMMAND_S, self.deadline - time.monotonic())
-        process = self._start(arguments) if left > 0 else None
-        if process is None or process.stdout is None or process.stderr is None:
-            raise _Trouble(f"no time was left for git {arguments[0]}")
-        out, error = _Drain(process.stdout, limit), _Drain(process.stderr, 1 << 16)
-        out.join(left)
-        error.join(1.0 if not out.is_alive() else 0.0)
-        try:
-            if out.is_alive():
-                raise subprocess.TimeoutExpired(arguments[0], left)
-            process.wait(1.0)
-        except subprocess.TimeoutExpired:
-            _kill(process)
-            raise _Trouble(f"git {arguments[0]} did not finish in {left:.0f} s") from None
-        told = error.kept.decode("utf-8", "replace")
-        return _Answer(process.returncode, bytes(out.kept), out.size, told)
-
-    def _start(self, arguments: tuple[str, ...]) -> subprocess.Popen[bytes]:
-        from git.exc import GitCommandNotFound, GitError
-
-        command = [self.repo.git.GIT_PYTHON_GIT_EXECUTABLE or "git", "--no-pager"]
-        for setting in _SETTINGS:
-            command += ("-c", setting)
-        try:
-            handle = self.repo.git.execute(
-                [*command, *arguments],
-                as_process=True,
-                env=self._environment,
-                start_new_session=True,
-            )
-        except GitCommandNotFound:
-            raise _Trouble("there is no git executable") from None
-        except (GitError, OSError, ValueError) as error:
-            raise _Trouble(f"git could not be started: {type(error).__name__}") from None
-        # The handle would wait for the process for ever when it is collected.
-        process, handle.proc = handle.proc, None
-        if process is None:
-            raise _Trouble("git could not be started")
-        return process
-
-    def get(self, *arguments: str, limit: int = _OUTPUT_BYTES) -> bytes:
-        """The output of a command that has to succeed.
-
-        Raises:
-            _Trouble: It did not, or its output is longer than the limit.
-        """
-        answer = self.ask(*arguments, limit=limit)
-        if answer.status != 0:
-            told = answer.error.strip().splitlines()[:1]
-            raise _Trouble(f"git {arguments[0]} failed: {''.join(told)[:300] or answer.status}")
-        if answer.size > limit:
-            raise _Trouble(f"git {arguments[0]} answered {answer.size} bytes")
-        return answer.out
-
-    def line(self, *arguments: str) -> str | None:
-        """The one line a command answers, or None if it fails or answers nothing."""
-        answer = self.ask(*arguments)
-        text = answer.out.decode("utf-8", "replace").removesuffix("\n")
-        return text if answer.status == 0 and text else None
-
-
-def _kill(process: subprocess.Popen[bytes]) -> None:
-    """End git and its filters; a process that hangs in the kernel is left behind."""
-    with contextlib.suppress(OSError):
-        os.killpg(process.pid, signal.SIGKILL)
-    with contextlib.suppress(OSError, subprocess.TimeoutExpired):
-        process.kill()
-        process.wait(1.0)
 
 
 class _Limits:
@@ -635,111 +511,3 @@ def _put(blobs: Blobs, data: bytes) -> dict[str, object]:
 def _rank(entry: dict[str, object]) -> tuple[bool, object]:
     name = _shown(entry["path"]).rpartition("/")[2].lower()
     return Path(name).suffix not in _SOURCES, entry["bytes"]
-
-
-# The patch. Invariant: between two lines that begin with "diff --git " lies the change of exactly
-# one file, because lines of content have a character before them and base85 has no space.
-
-_INDEX: Final = re.compile(rb"^index (?P<old>[0-9a-f]{40,64})\.\.(?P<new>[0-9a-f]{40,64})", re.M)
-_HUNK: Final = re.compile(rb"@@ -(?P<start>\d+)(?:,(?P<count>\d+))? \+")
-_NOTE: Final = b"# Masked in the old text of this file; git applies the binary form that follows.\n"
-
-
-def _sections(data: bytes) -> Iterator[bytes]:
-    start = 0
-    while start < len(data):
-        stop = data.find(b"\ndiff --git ", start) + 1 or len(data)
-        yield data[start:stop]
-        start = stop
-
-
-def _section_name(section: bytes) -> str:
-    header = section.partition(b"\n")[0].rstrip(b'"')
-    return header.rpartition(b"b/")[2].decode("utf-8", "replace")
-
-
-def _changes_old_text(section: bytes, masked: bytes) -> bool:
-    """Whether a line was masked that git compares with the file."""
-    if section == masked:
-        return False
-    pairs = zip(section.split(b"\n"), masked.split(b"\n"), strict=True)
-    return any(old != new and old[:1] in (b" ", b"-") for old, new in pairs)
-
-
-def _as_delta(lines: list[bytes], index: re.Match[bytes], base: bytes) -> bytes:
-    """The change of one file as a binary section: pieces of the old file, and the new lines."""
-    first = next(at for at, line in enumerate(lines) if line.startswith(b"@@ "))
-    header = [line for line in lines[:first] if not line.startswith((b"--- ", b"+++ "))]
-    if not index["new"].strip(b"0"):
-        return b"\n".join([*header, b"GIT binary patch", *_binary(b"literal", b"")])
-    ends = [match.end() for match in re.finditer(rb"[^\n]*\n|[^\n]+$", base)]
-    pieces: list[tuple[int, int] | bytes] = []
-    at, before = 0, b""  # lines of the old file that are dealt with
-
-    def keep(stop: int) -> None:
-        if stop > at:
-            pieces.append((ends[at - 1] if at else 0, ends[stop - 1]))
-
-    for line in lines[first:]:
-        kind, hunk = line[:1], _HUNK.match(line)
-        if hunk:
-            begin = int(hunk["start"]) - (hunk["count"] != b"0")
-            keep(begin)
-            at = begin
-        elif kind in (b" ", b"-"):
-            if kind == b" ":
-                keep(at + 1)
-            at += 1
-        elif kind == b"+":
-            pieces.append(line[1:] + b"\n")
-        elif kind == b"\\" and before[:1] == b"+":  # no newline at the end of the file
-            pieces[-1] = before[1:]
-        before = line
-    keep(len(ends))
-    new = b"".join(part if isinstance(part, bytes) else base[slice(*part)] for part in pieces)
-    hashed = hashlib.new("sha1" if len(index["old"]) == 40 else "sha256", usedforsecurity=False)
-    hashed.update(b"blob %d\0" % len(new) + new)
-    digest = hashed.hexdigest().encode()
-    header = [
-        line.replace(b".." + index["new"], b".." + digest) if line.startswith(b"index ") else line
-        for line in header
-    ]
-    delta = _varint(len(base)) + _varint(len(new)) + b"".join(map(_operation, pieces))
-    return b"\n".join([*header, b"GIT binary patch", *_binary(b"delta", delta)])
-
-
-def _varint(number: int) -> bytes:
-    out = bytearray()
-    while number >= 0x80:
-        out.append(number & 0x7F | 0x80)
-        number >>= 7
-    out.append(number)
-    return bytes(out)
-
-
-def _operation(piece: tuple[int, int] | bytes) -> bytes:
-    """One step of git's delta format: insert these bytes, or copy from the old file."""
-    out = bytearray()
-    if isinstance(piece, bytes):
-        for at in range(0, len(piece), 127):
-            part = piece[at : at + 127]
-            out += bytes([len(part)]) + part
-        return bytes(out)
-    for start in range(piece[0], piece[1], 0xFFFF):
-        size = min(0xFFFF, piece[1] - start)
-        numbers = start.to_bytes(4, "little") + size.to_bytes(2, "little")
-        flags = sum(1 << bit for bit, number in enumerate(numbers) if number)
-        out += bytes([0x80 | flags]) + bytes(number for number in numbers if number)
-    return bytes(out)
-
-
-def _binary(kind: bytes, data: bytes) -> Iterator[bytes]:
-    """The lines of one hunk of a binary patch, with the empty line that ends it."""
-    yield kind + b" %d" % len(data)
-    packed = zlib.compress(data, 9)
-    for at in range(0, len(packed), 52):
-        part = packed[at : at + 52]
-        length = 64 + len(part) if len(part) <= 26 else 70 + len(part)
-        yield bytes([length]) + base64.b85encode(part, pad=True)
-    yield b""
-    yield b""

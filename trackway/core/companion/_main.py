@@ -345,9 +345,11 @@ class Companion:
         from trackway.backend.file.blobs import BlobStore
         from trackway.core.companion._git import capture_git
 
+        folder = Path(self._spec.cwd or "/")
+        script = self._spec.script
         return capture_git(
-            Path(self._spec.cwd or "/"),
-            fallback=None if self._spec.script is None else Path(self._spec.script).parent,
+            folder if script is None else Path(script).parent,
+            fallback=folder,
             blobs=BlobStore(self._root),
             redactor=redactor,
             patch_limit_bytes=self._settings.patch_limit_bytes,

@@ -1,0 +1,353 @@
+"""``trackway ls``: which runs, in which order, with which columns."""
+
+from __future__ import annotations
+
+import math
+import os
+import re
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.cli.conftest import BEGAN, Command, Recording
+from trackway.backend.file.format import encode_event
+from trackway.cli._text import moment
+
+Record = Callable[..., Recording]
+
+
+def columns(output: str) -> list[str]:
+    """The titles of the first table, without the arrows."""
+    return [title for title in output.splitlines()[0].split() if title not in "↑↓"]
+
+
+def names(output: str) -> list[str]:
+    """The first word of each row of the first table."""
+    lines = output.splitlines()[1:]
+    return [line.split()[0] for line in lines if line and not line.startswith("no room")]
+
+
+def sweep(record: Record) -> None:
+    """Three runs of one sweep."""
+    for place, (name, lr, accuracy) in enumerate(
+        [("first", 0.1, 0.5), ("second", 0.01, 0.9), ("third", 0.001, 0.7)]
+    ):
+        run = record(f"{name}00", created=BEGAN + place * 1000).named(name, tags=["demo"])
+        run.config(lr=lr, seed=0, optim__name="sgd")
+        run.define("val/acc", "maximize", "max")
+        run.row(0, {"val/acc": accuracy, "loss": 1 - accuracy}).row(1, {"val/acc": 0.1})
+        run.end(60 + place)
+
+
+def test_a_run_has_its_circumstances_in_columns(trackway: Command, record: Record) -> None:
+    """Name, id, state, date, duration, tags and a metric stand in a row."""
+    record().named("brisk-otter", tags=["a", "b"]).row(3, {"loss": 0.25}).end(75)
+    title, row = trackway("ls").splitlines()
+    assert title.split() == ["name", "id", "state", "created", "took", "loss", "tags"]
+    assert row.split("  ")[0] == "brisk-otter"
+    assert row.split()[:4] == ["brisk-otter", "abc12345", "finished", moment(BEGAN)[:10]]
+    assert row.split()[4:] == ["1", "min", "15", "s", "0.25", "a,", "b"]
+
+
+def test_the_newest_run_comes_first(trackway: Command, record: Record) -> None:
+    """Without --order, runs are listed from the newest to the oldest."""
+    sweep(record)
+    assert names(trackway("ls", "digits")) == ["third", "second", "first"]
+
+
+def test_columns_are_what_tells_runs_apart(trackway: Command, record: Record) -> None:
+    """Of the configuration only keys with different values are shown, and metrics with a goal."""
+    sweep(record)
+    expected = ["name", "id", "state", "created", "took", "lr", "val/acc", "loss", "tags"]
+    assert columns(trackway("ls")) == expected
+
+
+def test_a_key_that_some_runs_lack_tells_them_apart(trackway: Command, record: Record) -> None:
+    """A configuration key is shown where a run does not have it; its cell is empty."""
+    record("one00001", created=BEGAN + 1).named("one").config(seed=0, warmup=5).end()
+    record("two00002").named("two").config(seed=0).end()
+    output = trackway("ls")
+    assert columns(output) == ["name", "id", "state", "created", "took", "warmup"]
+    assert output.splitlines()[1].endswith("5")
+    assert output.splitlines()[2].split()[-1] == "s"
+
+
+def test_numbers_tell_more_than_long_texts(trackway: Command, record: Record) -> None:
+    """Where there is no room for all keys, those with numbers and short texts come first."""
+    for place in range(2):
+        run = record(f"run0000{place}", created=BEGAN + place).named(f"r{place}")
+        run.config(folder=f"/a/very/long/folder/number/{place}", opt="ab"[place], lr=place / 10)
+        run.end()
+    assert columns(trackway("ls"))[5:] == ["lr", "opt", "folder"]
+    narrow = trackway("ls", width=66)
+    assert columns(narrow)[5:] == ["lr", "opt"]
+    assert narrow.splitlines()[-1] == "no room for folder; --json has everything"
+
+
+@pytest.mark.parametrize(("goal", "best"), [("maximize", 0.9), ("minimize", 0.5), (None, None)])
+def test_the_best_value_is_bold(
+    trackway: Command, record: Record, goal: str | None, best: float | None
+) -> None:
+    """Of a metric with a goal, the best value of all runs is bold, and NaN is never the best."""
+    for place, value in enumerate([0.5, 0.9, math.nan]):
+        run = record(f"run0000{place}", created=BEGAN + place)
+        run.define("m", goal, "last").row(0, {"m": value}).end()
+    bold = re.findall("\x1b\\[1;32m(.*?)\x1b", trackway.colours("ls"))
+    assert bold == ([] if best is None else [str(best)])
+
+
+def test_several_statistics_of_a_metric_are_columns_of_their_own(
+    trackway: Command, record: Record
+) -> None:
+    """A summary of minimum and last value is two columns, both with the metric's goal."""
+    run = record().define("loss", "minimize", "min", "last")
+    run.rows("loss", [3.0, 1.0, 2.0]).end()
+    title, row = trackway("ls").splitlines()
+    assert title.split()[5:] == ["loss.min", "↓", "loss.last", "↓"]
+    assert row.split()[-2:] == ["1", "2"]
+
+
+def test_hidden_metrics_and_those_that_repeat_the_configuration_are_left_out(
+    trackway: Command, record: Record
+) -> None:
+    """A hidden metric has no column, nor has one that is called like a configured value."""
+    run = record().config(lr=0.1).define("secret", hidden=True)
+    run.row(0, {"secret": 1.0, "lr": 0.1, "loss": 0.5}).end()
+    assert columns(trackway("ls"))[5:] == ["loss"]
+
+
+def test_four_metrics_without_a_goal_are_shown(trackway: Command, record: Record) -> None:
+    """Of many metrics those come first that most runs have, then by name; four of them."""
+    record("one00001").row(0, {f"m{n}": 0.0 for n in range(9)}).end()
+    record("two00002").row(0, {"m7": 1.0}).end()
+    assert columns(trackway("ls"))[5:] == ["m7", "m0", "m1", "m2"]
+
+
+@pytest.mark.parametrize(
+    ("order", "expected"),
+    [
+        ("created", ["first", "second", "third"]),
+        ("-created", ["third", "second", "first"]),
+        ("name", ["first", "second", "third"]),
+        ("-name", ["third", "second", "first"]),
+        ("duration", ["first", "second", "third"]),
+        ("-duration", ["third", "second", "first"]),
+        ("config.lr", ["third", "second", "first"]),
+        ("-config.lr", ["first", "second", "third"]),
+        ("summary.val/acc", ["first", "third", "second"]),
+        ("-summary.val/acc", ["second", "third", "first"]),
+        ("config.optim.name", ["third", "second", "first"]),
+    ],
+)
+def test_order(trackway: Command, record: Record, order: str, expected: list[str]) -> None:
+    """Runs are ordered by any of their values, with a leading minus from high to low."""
+    sweep(record)
+    assert names(trackway("ls", "--order", order)) == expected
+
+
+@pytest.mark.parametrize(
+    ("order", "expected"),
+    [
+        ("config.x", ["low", "high", "text", "none", "nan"]),
+        ("-config.x", ["text", "high", "low", "none", "nan"]),
+    ],
+)
+def test_runs_without_a_value_come_last(
+    trackway: Command, record: Record, order: str, expected: list[str]
+) -> None:
+    """Numbers come before texts, and what is missing or NaN is last in either direction."""
+    every: list[tuple[str, dict[str, Any]]] = [
+        ("nan", {"x": math.nan}),
+        ("none", {}),
+        ("text", {"x": "a"}),
+        ("high", {"x": 2.5}),
+        ("low", {"x": 1}),
+    ]
+    for place, (name, values) in enumerate(every):
+        record(f"{name}00", created=BEGAN + place).named(name).config(**values).end()
+    assert names(trackway("ls", "--order", order)) == expected
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["--limit", "2"], ["third", "second"]),
+        (["--limit", "2", "--order", "created"], ["first", "second"]),
+        (["--limit", "1", "--order", "-summary.val/acc"], ["second"]),
+    ],
+)
+def test_limit(
+    trackway: Command, record: Record, arguments: list[str], expected: list[str]
+) -> None:
+    """--limit takes the first of the order and tells of how many."""
+    sweep(record)
+    output = trackway("ls", *arguments)
+    assert names(output)[:-1] == expected
+    assert output.splitlines()[-1] == f"{len(expected)} of 3 runs"
+
+
+def test_limit_reads_no_more_than_it_must(
+    trackway: Command, record: Record, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The newest runs are found without reading the others."""
+    from trackway.api import StoredRun
+
+    sweep(record)
+    read: list[str] = []
+    keys = StoredRun.keys
+
+    def noting(run: StoredRun) -> list[str]:
+        read.append(run.id)
+        return keys(run)
+
+    monkeypatch.setattr(StoredRun, "keys", noting)
+    trackway("ls", "--limit", "1")
+    assert set(read) == {"third00"}
+
+
+def test_projects_are_grouped(trackway: Command, record: Record) -> None:
+    """Without PROJECT each project has a title and a table, that with the newest run first."""
+    record("one00001", "digits", created=BEGAN).config(lr=1).end()
+    record("two00002", "speech", created=BEGAN + 5).end()
+    record("three003", "digits", created=BEGAN + 3).config(lr=2).end()
+    lines = trackway("ls").splitlines()
+    assert lines[0] == "speech  1 run"
+    assert lines[2].startswith("two00002")
+    assert lines[4] == "digits  2 runs"
+    assert lines[5].split() == ["name", "id", "state", "created", "took", "lr"]
+    assert trackway("ls", "speech").splitlines()[0].startswith("name")
+
+
+def test_what_is_out_of_the_ordinary_is_marked(trackway: Command, record: Record) -> None:
+    """Further attempts, lost points, damaged bytes and troubles are told beside the run."""
+    first = record(attempt=1)
+    first.row(0, {"loss": 1.0}).event("death", 5, exit_code=None, signal=9, known=True)
+    first.writer.close()
+    second = record(attempt=2, created=BEGAN + 100).row(1, {"loss": 0.5})
+    second.event("trouble", place="log", reason="x", count=1, sentence="'x' was not stored.")
+    second.end(lost_points=7)
+    with first.path.open("r+b") as file:
+        file.seek(first.path.stat().st_size - 4)
+        file.write(b"\0\0\0\0")
+    with first.path.open("ab") as file:
+        file.write(encode_event("heartbeat", BEGAN + 5, {}))
+    note = trackway("ls").splitlines()[1].partition("finished")[2]
+    assert "2 attempts; 7 points lost; " in note
+    assert " bytes damaged; 1 trouble" in note
+    narrow = trackway("ls", width=70).splitlines()
+    assert narrow[1].startswith("!")
+    assert narrow[2] == "! something is out of the ordinary: trackway show RUN tells"
+
+
+@pytest.mark.parametrize(
+    ("event", "fields", "state"),
+    [
+        ("end", {"state": "failed", "exit_code": 1, "exception": None}, "failed"),
+        ("end", {"state": "interrupted", "exit_code": 130, "exception": None}, "interrupted"),
+        ("death", {"exit_code": None, "signal": 9, "known": True}, "killed"),
+        ("heartbeat", {}, "lost"),
+    ],
+)
+def test_states(
+    trackway: Command, record: Record, event: str, fields: dict[str, Any], state: str
+) -> None:
+    """Each state is a word in the list."""
+    run = record().event(event, 10, **fields)
+    run.writer.close()
+    os.utime(run.path, (BEGAN, BEGAN))
+    assert trackway("ls").splitlines()[1].split()[2] == state
+
+
+def test_a_running_run(trackway: Command, record: Record, alive: dict[str, Any]) -> None:
+    """A run that is being written is listed as running, with its values so far."""
+    run = record(created=time.time() - 90, **alive).named("live").row(0, {"loss": 0.5})
+    row = trackway("ls").splitlines()[1]
+    assert row.split()[:3] == ["live", "abc12345", "running"]
+    assert row.split()[3:8] == ["1", "min", "ago", "1", "min"]
+    run.row(1, {"loss": 0.25})
+    assert trackway("ls").splitlines()[1].rstrip().endswith("0.25")
+    run.end()
+
+
+def test_a_run_without_points(trackway: Command, record: Record) -> None:
+    """A run that logged nothing is listed."""
+    record().named("empty").end()
+    assert trackway("ls").splitlines()[1].split()[:3] == ["empty", "abc12345", "finished"]
+
+
+def test_json_has_everything(trackway: Command, root: Path, record: Record) -> None:
+    """--json is one document with stable keys, NaN as text."""
+    run = record().named("one", tags=["a"], notes="hi", group="g", job_type="train")
+    run.config(lr=0.1, optim__name="sgd").row(0, {"loss": math.nan, "big": 1.0}).end(60)
+    assert trackway.json("ls") == {
+        "root": str(root),
+        "runs": [
+            {
+                "project": "digits",
+                "id": "abc12345",
+                "name": "one",
+                "state": "finished",
+                "created": BEGAN,
+                "ended": BEGAN + 60,
+                "duration_s": 60.0,
+                "attempts": 1,
+                "tags": ["a"],
+                "notes": "hi",
+                "group": "g",
+                "job_type": "train",
+                "config": {"lr": 0.1, "optim": {"name": "sgd"}},
+                "summary": {"loss": "NaN", "big": 1.0},
+                "lost_points": 0,
+                "troubles": 0,
+                "damaged_bytes": 0,
+            }
+        ],
+    }
+
+
+def test_an_empty_folder_says_what_to_do(trackway: Command, root: Path) -> None:
+    """Where there is no run yet, a first one is shown how."""
+    root.mkdir()
+    output = trackway("ls")
+    assert output.startswith(f"No runs in {root} yet.")
+    assert "import trackway as tw" in output
+    assert "TRACKWAY_DIR" in output
+    assert trackway.json("ls") == {"root": str(root), "runs": []}
+
+
+def test_an_empty_project(trackway: Command, root: Path) -> None:
+    """A project without runs is told to be empty."""
+    (root / "digits").mkdir(parents=True)
+    assert trackway("ls", "digits").startswith(f"No runs in project digits in {root} yet.")
+
+
+def test_a_folder_without_logs_is_no_run(trackway: Command, root: Path, record: Record) -> None:
+    """A folder that holds no log is passed over."""
+    record().end()
+    (root / "digits" / "stray").mkdir()
+    assert [run["id"] for run in trackway.json("ls")["runs"]] == ["abc12345"]
+
+
+def test_a_run_that_cannot_be_read_does_not_hide_the_others(
+    trackway: Command, root: Path, record: Record
+) -> None:
+    """A run whose log cannot be read is told on stderr, and the others are listed."""
+    record("good0001").end()
+    record("bad00002").end()
+    (root / "digits" / "bad00002" / "x.log").mkdir()
+    result = trackway.result("ls", "--json")
+    assert result.exit_code == 0
+    assert result.stderr == "digits/bad00002 cannot be read: Is a directory\n"
+    assert '"id": "good0001"' in result.stdout
+    assert '"id": "bad00002"' not in result.stdout
+
+
+def test_a_narrow_terminal_keeps_name_id_and_state(trackway: Command, record: Record) -> None:
+    """What there is no room for is left out, the least needed first, and nothing is wrapped."""
+    sweep(record)
+    lines = trackway("ls", width=40).splitlines()
+    assert columns(lines[0])[:3] == ["name", "id", "state"]
+    assert max(map(len, lines[:4])) <= 40
