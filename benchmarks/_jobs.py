@@ -300,11 +300,11 @@ def _log_for(
     return steps
 
 
-def read(channel: Channel, who: str, how: str, folder: str) -> None:
+def read(channel: Channel, who: str, how: str, store: str) -> None:
     """Read a stored run to columns; answers seconds, points, and the peak of memory."""
     from benchmarks import _stores
 
-    seconds, points, last = getattr(_stores, f"columns_{how}")(Path(folder))
+    seconds, points, last = getattr(_stores, f"columns_{how}")(Path(store))
     channel.send(seconds=seconds, points=points, last=last, peak=_stores.peak_bytes())
 
 

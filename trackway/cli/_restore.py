@@ -12,6 +12,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from trackway.api import StoredRun
+from trackway.cli._text import path_text
 from trackway.errors import NotFoundError
 
 __all__ = ["restore"]
@@ -31,7 +32,7 @@ def restore(
     folder.mkdir(parents=True, exist_ok=True)
     written, refused = [], []
     for entry in entries:
-        path = str(entry.get("path"))
+        path = path_text(entry.get("path"))
         try:
             _write(run, entry, _target(folder, path))
         except (NotFoundError, ValueError) as error:
@@ -46,7 +47,8 @@ def restore(
 def _target(folder: Path, path: str) -> Path:
     """Where the file goes; its folder is made. ValueError where that is not below ``folder``."""
     parts = PurePosixPath(path).parts
-    if not parts or path.startswith("/") or ".." in parts or "\0" in path or "\\" in path:
+    leads_out = path.startswith("/") or ".." in parts or (os.sep == "\\" and "\\" in path)
+    if not parts or leads_out or "\0" in path:
         raise ValueError("its path leads out of the folder")
     if ".git" in (part.lower() for part in parts):
         raise ValueError("its path leads into a .git folder")

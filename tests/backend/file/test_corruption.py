@@ -19,8 +19,8 @@ from trackway.backend.file.format import (
 )
 from trackway.backend.file.reader import Damage
 
-from .given import NOW, Record, event, kind_at, row, spans, told_of
 from .given import HEADER as SAMPLE
+from .given import NOW, Record, event, kind_at, row, spans, told_of
 
 quick = settings(
     max_examples=80,

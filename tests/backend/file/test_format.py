@@ -57,9 +57,10 @@ def payload_of(data: bytes) -> bytes:
 
 def test_a_frame_is_length_checksum_payload() -> None:
     """The bytes of a frame are what docs/format/log.md says."""
-    assert frame(b"\x0fabc") == bytes.fromhex("04000000") + struct.pack(
-        "<I", crc32(b"\x0fabc")
-    ) + b"\x0fabc"
+    assert (
+        frame(b"\x0fabc")
+        == bytes.fromhex("04000000") + struct.pack("<I", crc32(b"\x0fabc")) + b"\x0fabc"
+    )
 
 
 @pytest.mark.parametrize("size", [0, MAX_PAYLOAD + 1])

@@ -126,14 +126,15 @@ HOSTILE: dict[str, Callable[[], bytes]] = {
     "random bytes": lambda: random.Random(7).randbytes(5 * MIB),
     "zeros": lambda: bytes(5 * MIB),
     "ones": lambda: b"\xff" * (5 * MIB),
-    "a long frame every 9 bytes": lambda: struct.pack("<IIB", MAX_PAYLOAD // 2, 0, 3) * (
-        8 * MIB // 9
+    "a long frame every 9 bytes": lambda: (
+        struct.pack("<IIB", MAX_PAYLOAD // 2, 0, 3) * (8 * MIB // 9)
     ),
     "a short frame every 4 bytes": lambda: b"\x01\x01\x00\x00" * (MIB // 4),
     "a long frame every 4 bytes": lambda: b"\x0f\x0f\x0f\x00" * MIB,
     "long frames between sound ones": lambda: (
-        struct.pack("<IIB", MAX_PAYLOAD - 5, 0, 3) + frame(b"\x05x")
-    ) * (MIB // 8 // 19) + bytes(8 * MIB),
+        (struct.pack("<IIB", MAX_PAYLOAD - 5, 0, 3) + frame(b"\x05x")) * (MIB // 8 // 19)
+        + bytes(8 * MIB)
+    ),
     "every second row broken": _damaged_rows,
     "rows in pairs": lambda: b"".join(
         encode_row(index // 2 % 2, index, 0.0, [1.0]) for index in range(MIB // 37)

@@ -152,7 +152,9 @@ def test_a_disk_that_refuses_and_recovers_loses_nothing(
     made.append(event("console", {"lines": ["z"]}))
     assert not writer.flush()
     assert writer.trouble == heard.sentences[0]
-    assert heard.sentences[0].startswith(os.strerror(error) + "; your program goes on, up to 16 MiB")
+    assert heard.sentences[0].startswith(
+        os.strerror(error) + "; your program goes on, up to 16 MiB"
+    )
     disk.room = None
     made += write_until_well(writer, ["new", "names"], 100)
     count = len(disk.writes)
@@ -429,7 +431,9 @@ def test_a_log_that_cannot_be_opened_is_opened_later(tmp_path: Path, disk: Disk)
         made += write_until_well(writer, ["x"], 5)
         writer.close()
         sound(path, made)
-        expected = f"cannot open the log ({os.strerror(number)}); your program goes on, up to 16 MiB"
+        expected = (
+            f"cannot open the log ({os.strerror(number)}); your program goes on, up to 16 MiB"
+        )
         assert heard.sentences[0].startswith(expected)
 
 

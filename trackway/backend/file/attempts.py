@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from pathlib import Path
 from typing import Final
+from zlib import crc32
 
 import msgspec
 
@@ -16,6 +17,7 @@ from trackway.backend.file.format import (
     MAX_PAYLOAD,
     ROW,
     ROW_HEAD,
+    Event,
     Header,
     decode_event,
     decode_header,
@@ -45,20 +47,36 @@ class Standing(msgspec.Struct, frozen=True):
     next_step: int
 
 
+class _Log(msgspec.Struct, frozen=True):
+    """One log of the run; without a header where that is damaged."""
+
+    path: Path
+    header: Header | None
+
+    @property
+    def attempt(self) -> int:
+        return self.header.attempt if self.header else 1
+
+    @property
+    def role(self) -> str:
+        return self.header.role if self.header else "train"
+
+    @property
+    def host(self) -> str:
+        return self.header.host if self.header else ""
+
+
 def standing(folder: Path) -> Standing | None:
     """Where the run in this folder stands; None where nothing was ever written."""
-    found = [(path, header) for path in logs(folder) if (header := first_header(path))]
+    found = [_Log(path, first_header(path)) for path in logs(folder) if _is_begun(path)]
     if not found:
         return None
-    attempt = max(header.attempt for _, header in found)
-    tails = [(header, _Tail.of(path)) for path, header in found]
-    ended = any(t.ended for h, t in tails if h.attempt == attempt and h.role == "train")
-    live = not ended and any(
-        _writes_still(path, header)
-        for path, header in found
-        if header.attempt == attempt and header.role != "editor"
-    )
-    return Standing(attempt, live, max(tail.next_step for _, tail in tails))
+    attempt = max(log.attempt for log in found)
+    tails = [(log, _Tail.of(log.path)) for log in found if log.role in ("train", "worker")]
+    latest = [log for log in found if log.attempt == attempt]
+    ended = any(t.ended for log, t in tails if log.attempt == attempt and log.role == "train")
+    live = not ended and not _saw_death(latest) and any(map(_writes_still, latest))
+    return Standing(attempt, live, max((tail.next_step for _, tail in tails), default=0))
 
 
 def first_header(path: Path) -> Header | None:
@@ -68,22 +86,39 @@ def first_header(path: Path) -> Header | None:
             head = file.read(FRAME.size)
             if len(head) < FRAME.size:
                 return None
-            length = min(FRAME.unpack(head)[0], MAX_PAYLOAD)
-            payload = file.read(length)
-        if not payload or payload[0] != HEADER:
+            length, checksum = FRAME.unpack(head)
+            payload = file.read(min(length, MAX_PAYLOAD))
+        if len(payload) != length or payload[:1] != bytes([HEADER]) or crc32(payload) != checksum:
             return None
         return decode_header(payload)
     except (OSError, FormatError):
         return None
 
 
-def _writes_still(path: Path, header: Header) -> bool:
-    if header.host == host_name():
-        return is_alive(header.pid, header.process_started)
+def _is_begun(path: Path) -> bool:
     try:
-        return time.time() - path.stat().st_mtime < FRESH_S
+        return path.stat().st_size > 0
     except OSError:
         return False
+
+
+def _writes_still(log: _Log) -> bool:
+    if log.role == "editor":
+        return False
+    if log.header and log.header.host == host_name():
+        # A companion outlives its training for a moment.
+        return log.role != "companion" and is_alive(log.header.pid, log.header.process_started)
+    try:
+        return time.time() - log.path.stat().st_mtime < FRESH_S
+    except OSError:
+        return False
+
+
+def _saw_death(found: list[_Log]) -> bool:
+    """Whether the companion of the training process, one on its host, saw it die."""
+    hosts = {log.host for log in found if log.role == "train"}
+    companions = [log for log in found if log.role == "companion" and log.host in hosts]
+    return any(_Tail.of(log.path).ended for log in companions)
 
 
 class _Tail(msgspec.Struct, frozen=True):
@@ -94,15 +129,19 @@ class _Tail(msgspec.Struct, frozen=True):
 
     @classmethod
     def of(cls, path: Path) -> _Tail:
+        """As much of the end as it takes to find a step or an end."""
+        size = TAIL_BYTES
+        while True:
+            data, is_all = _last_bytes(path, size)
+            tail = cls._in(data)
+            if is_all or tail.ended or tail.next_step:
+                return tail
+            size *= 16
+
+    @classmethod
+    def _in(cls, data: bytes) -> _Tail:
         from trackway.backend.file.scan import scan  # NumPy: only when a run is resumed
 
-        try:
-            with path.open("rb") as file:
-                size = file.seek(0, 2)
-                file.seek(max(0, size - TAIL_BYTES))
-                data = file.read()
-        except OSError:
-            return cls(False, 0)
         ended, next_step = False, 0
         found = scan(data)
         for start, length in zip(found.starts.tolist(), found.lengths.tolist(), strict=True):
@@ -114,7 +153,28 @@ class _Tail(msgspec.Struct, frozen=True):
                     event = decode_event(payload)
                 except FormatError:
                     continue
-                if event.type == "end":
-                    ended = True
-                    next_step = max(next_step, int(event.fields.get("next_step") or 0))
+                ended |= event.type in ("end", "death")
+                next_step = max(next_step, _step_behind(event))
         return cls(ended, next_step)
+
+
+def _step_behind(event: Event) -> int:
+    """The step that follows what an event tells of; 0 where it tells of none."""
+    if event.type == "end":
+        step = event.fields.get("next_step")
+        return step if isinstance(step, int) else 0
+    if event.type == "value":
+        step = event.fields.get("step")
+        return step + 1 if isinstance(step, int) else 0
+    return 0
+
+
+def _last_bytes(path: Path, size: int) -> tuple[bytes, bool]:
+    """The last bytes of a file, and whether they are all of it."""
+    try:
+        with path.open("rb") as file:
+            length = file.seek(0, 2)
+            file.seek(max(0, length - size))
+            return file.read(), length <= size
+    except OSError:
+        return b"", True

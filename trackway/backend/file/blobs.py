@@ -10,6 +10,7 @@ from pathlib import Path
 
 from trackway.errors import ArgumentError, NotFoundError
 
+_PART_BYTES = 1 << 20
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 
 
@@ -40,8 +41,9 @@ class BlobStore:
         digest = hashlib.sha256(data).hexdigest()
         target = self.path(digest)
         with contextlib.suppress(OSError):
-            # A power cut can leave a renamed but short file: only a whole one counts as there.
-            if target.stat().st_size == len(data):
+            # A power cut can leave a renamed file that is short, or whose blocks are zeros: only
+            # a whole one counts as there.
+            if target.stat().st_size == len(data) and _holds(target, data):
                 return digest
         target.parent.mkdir(parents=True, exist_ok=True)
         beside = target.with_name(f".{digest}.{os.urandom(4).hex()}.beside")
@@ -67,3 +69,13 @@ class BlobStore:
         if hashlib.sha256(data).hexdigest() != digest:
             raise NotFoundError(f"blob {digest} is damaged: its content has another digest")
         return data
+
+
+def _holds(path: Path, data: bytes) -> bool:
+    """Whether the file begins with these bytes; reads a part of it at a time."""
+    view = memoryview(data)
+    with path.open("rb") as file:
+        return all(
+            file.read(_PART_BYTES) == view[at : at + _PART_BYTES]
+            for at in range(0, len(data), _PART_BYTES)
+        )

@@ -423,6 +423,8 @@ class LogWriter:
         self._lock = threading.RLock()
         self._flush_lock = threading.Lock()
         self._closed = True
+        self._keeping = False
+        self._flusher = None
         self._kept.clear()
         self._halves.clear()
         self._in_hand = []
