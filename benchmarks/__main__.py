@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import compileall
 import json
 import tempfile
 from importlib import import_module
@@ -10,7 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from benchmarks._figures import Figure, circumstances, table
-from benchmarks._trackers import PEERS
+from benchmarks._trackers import PEERS, ROOT
 
 NAMES: Final = ("log_call", "loop", "startup", "memory", "disk", "read", "kill")
 
@@ -18,6 +19,7 @@ NAMES: Final = ("log_call", "loop", "startup", "memory", "disk", "read", "kill")
 def main() -> None:
     """Run the named benchmarks, or all, and print a table for each."""
     options = _options()
+    compileall.compile_dir(str(ROOT / "trackway"), quiet=2)  # as an installation does
     about = circumstances()
     print("   ".join(f"{name} {value}" for name, value in about.items()), flush=True)
     peers = tuple(name for name in PEERS if name in options.peers.split(","))
@@ -40,8 +42,12 @@ def _options() -> argparse.Namespace:
     parser.add_argument("names", nargs="*", metavar="name", help=", ".join(NAMES))
     parser.add_argument("--quick", action="store_true", help="fewer rounds, rougher figures")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there, too")
-    parser.add_argument("--peers", default=",".join(PEERS), help="which peers (default: %(default)s)")
-    parser.add_argument("--dir", type=Path, help="where runs are recorded (default: a temporary folder)")
+    parser.add_argument(
+        "--peers", default=",".join(PEERS), help="which peers (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--dir", type=Path, help="where runs are recorded (default: a temporary folder)"
+    )
     options = parser.parse_args()
     unknown = sorted(set(options.names) - set(NAMES))
     if unknown:

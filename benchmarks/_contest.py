@@ -10,12 +10,12 @@ import json
 import os
 import secrets
 import select
-import signal
 import shutil
+import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final
@@ -45,10 +45,19 @@ class Contestant:
         who: Which tracker it uses.
         folder: Where it records; made, and kept.
         cwd: Where it works; the folder by default.
+        settings: Further environment variables.
+        arguments: Of the job.
     """
 
     def __init__(
-        self, job: str, who: str, folder: Path, *, cwd: Path | None = None, **arguments: Any
+        self,
+        job: str,
+        who: str,
+        folder: Path,
+        *,
+        cwd: Path | None = None,
+        settings: Mapping[str, str] | None = None,
+        **arguments: Any,
     ) -> None:
         if not installed(who):
             raise FailedError("not installed")
@@ -60,15 +69,15 @@ class Contestant:
         reader, writer = os.pipe()
         self._answers = reader
         self._rest = b""
+        command = [sys.executable, "-m", "benchmarks._worker"]
         with self._printed.open("wb") as printed:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "benchmarks._worker", str(writer), job, who]
-                + [json.dumps(arguments)],
+                [*command, str(writer), job, who, json.dumps(arguments)],
                 stdin=subprocess.PIPE,
                 stdout=printed,
                 stderr=printed,
                 cwd=cwd or folder,
-                env=environment(folder) | {MARK: self._mark},
+                env={**environment(folder), **(settings or {}), MARK: self._mark},
                 pass_fds=[writer],
             )
         os.close(writer)
@@ -134,19 +143,22 @@ class Contestant:
             with suppress(psutil.Error):
                 process.kill()
 
-    def close(self) -> None:
-        """End the child and all it started."""
+    def end(self) -> None:
+        """Let the child end by itself, and all it started."""
         assert self.process.stdin is not None
-        with suppress(ProcessLookupError):
-            self.resume()
+        self.resume()
         with suppress(BrokenPipeError):
             self.process.stdin.close()
         try:
             self.process.wait(30)
         except subprocess.TimeoutExpired:
             self.kill()
-        os.close(self._answers)
         self.settle()
+
+    def close(self) -> None:
+        """``end``, and let go of the pipe."""
+        self.end()
+        os.close(self._answers)
 
     def _reason(self) -> str:
         with suppress(subprocess.TimeoutExpired):
@@ -158,12 +170,12 @@ class Contestant:
 
 @contextmanager
 def contestant(
-    job: str, who: str, base: Path, *, keep: bool = False, cwd: Path | None = None, **arguments: Any
+    job: str, who: str, base: Path, *, keep: bool = False, **arguments: Any
 ) -> Iterator[Contestant]:
     """A contestant with a folder of its own in ``base``, which is removed unless ``keep``."""
     progress(f"{job}: {who}")
     folder = base / f"{job}-{who.replace(' ', '-')}-{secrets.token_hex(4)}"
-    child = Contestant(job, who, folder, cwd=cwd, **arguments)
+    child = Contestant(job, who, folder, **arguments)
     try:
         yield child
     finally:

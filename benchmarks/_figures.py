@@ -160,9 +160,7 @@ def table(figures: Sequence[Figure]) -> str:
     numbers = {2, 4, 5}
     lines = []
     for row in rows:
-        cells = [
-            row[i].rjust(widths[i]) if i in numbers else row[i].ljust(widths[i]) for i in used
-        ]
+        cells = [row[i].rjust(widths[i]) if i in numbers else row[i].ljust(widths[i]) for i in used]
         lines.append("  " + "  ".join(cells).rstrip())
     return "\n".join(lines)
 

@@ -124,6 +124,7 @@ def columns_tensorboardX(folder: Path) -> Columns:  # noqa: N802 - as the packag
 
 def columns_trackio(folder: Path) -> Columns:
     """Trackio's own storage class."""
+    os.environ["TRACKIO_DIR"] = str(folder / "trackio")  # read when the module is imported
     importlib.import_module("trackio.sqlite_storage")
     return _columns_of("trackio", folder)
 

@@ -9,15 +9,17 @@ from __future__ import annotations
 
 import importlib
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from importlib.util import find_spec
 from itertools import count
 from pathlib import Path
 from typing import Any, Final
 
-__all__ = ["PEERS", "Tracker", "environment", "installed", "make"]
+__all__ = ["PEERS", "ROOT", "Tracker", "environment", "installed", "make"]
 
 PEERS: Final = ("wandb", "mlflow", "tensorboardX", "trackio")
+
+ROOT: Final = Path(__file__).absolute().parents[1]
 
 Log = Callable[[Mapping[str, Any]], object]
 
@@ -92,6 +94,19 @@ class Mlflow(Tracker):
     def finish(self) -> None:
         self.mlflow.end_run()
 
+    def record_in_bulk(self, rows: Sequence[dict[str, Any]], steps: int) -> None:
+        """A run whose first metric counts the steps, 100 steps a call, then its end."""
+        metric = importlib.import_module("mlflow.entities").Metric
+        client = self.mlflow.MlflowClient()
+        run_id = self.mlflow.active_run().info.run_id
+        for start in range(0, steps, 100):
+            batch = []
+            for step in range(start, min(start + 100, steps)):
+                values = {**rows[step % len(rows)], "train/m0": float(step)}
+                batch += [metric(key, value, step, step) for key, value in values.items()]
+            client.log_batch(run_id, metrics=batch)
+        self.mlflow.end_run()
+
 
 class TensorBoardX(Tracker):
     """One ``add_scalar`` a value: ``add_scalars`` would open a file for each name."""
@@ -156,11 +171,10 @@ def environment(folder: Path) -> dict[str, str]:
 
     What a peer reports to its maker is switched off: it is not a cost of recording.
     """
-    root = str(Path(__file__).absolute().parents[1])
-    dropped = ("TRACKWAY_", "WANDB_", "MLFLOW_", "TRACKIO_", "COVERAGE_")
+    dropped = ("TRACKWAY_", "WANDB_", "MLFLOW_", "TRACKIO_", "COVERAGE_", "PYTHONDONTWRITE")
     kept = {name: text for name, text in os.environ.items() if not name.startswith(dropped)}
     return kept | {
-        "PYTHONPATH": os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")])),
+        "PYTHONPATH": os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")])),
         "TRACKWAY_DIR": str(folder / "trackway"),
         "WANDB_MODE": "offline",
         "WANDB_SILENT": "true",

@@ -38,7 +38,7 @@ def measure(folder: Path, *, quick: bool, peers: Sequence[str]) -> list[Figure]:
             if who in failed:
                 continue
             cases = CASES if who in ("trackway", "floor") else COMPARED
-            arguments = {"cases": cases, "calls": 5_000 if quick else 20_000}
+            arguments: dict[str, Any] = {"cases": cases, "calls": 5_000 if quick else 20_000}
             try:
                 with contestant("log_call", who, folder, **arguments) as child:
                     rounds[who].append(child.answer()["times"])

@@ -1,11 +1,13 @@
 """How long ``import``, ``init`` and ``finish`` take, and what they load.
 
 An import is the wall time of a whole fresh interpreter less that of ``python -c pass``, which
-alternates with it. ``init`` is timed inside a fresh process, after the import.
+alternates with it; processor time, which a busy machine disturbs less, is said beside it. ``init``
+is timed inside a fresh process, after the import.
 """
 
 from __future__ import annotations
 
+import os
 import secrets
 import statistics
 import subprocess
@@ -13,7 +15,7 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from benchmarks._contest import FailedError, contestant, rotated
 from benchmarks._figures import Figure, missing, progress
@@ -25,7 +27,6 @@ IMPORTS: Final = {
     "from trackway import init": "trackway",
 }
 BUDGET_MS: Final = {"import trackway": 50.0, "from trackway import init": 50.0}
-ALLOWED: Final = {"msgspec"}
 
 LOADED: Final = """
 import sys
@@ -47,52 +48,84 @@ run.finish()
 def measure(folder: Path, *, quick: bool, peers: Sequence[str]) -> list[Figure]:
     """Imports, loaded modules, beginning and end."""
     figures = _imports(folder, 7 if quick else 31, peers)
-    figures += _loaded(folder, "from trackway import init", "loaded by the import")
-    figures += _loaded(folder, RUN, "loaded by a whole run")
+    figures += _loaded(folder, {"by the import": "from trackway import init", "by a run": RUN})
     return figures + _runs(folder, 3 if quick else 9, peers)
 
 
 def _imports(folder: Path, rounds: int, peers: Sequence[str]) -> list[Figure]:
     programs = {"pass": "python", **IMPORTS, **{f"import {peer}": peer for peer in peers}}
     missed = {text: who for text, who in programs.items() if not installed(who)}
-    measured: dict[str, list[float]] = {text: [] for text in programs if text not in missed}
+    measured: dict[str, list[_Taken]] = {text: [] for text in programs if text not in missed}
     names = list(measured)
     for number in range(-1, rounds):  # the first round fills the caches and is not kept
-        for text in rotated(names, number):
+        for text in rotated(names, max(0, number)):
             if text.startswith("import") and programs[text] in peers and number >= 15:
                 continue
             progress(f"startup: {text}")
             taken = _interpreter(folder, text)
             if number >= 0:
-                measured[text].append(taken * 1000)
-    bare = statistics.median(measured.pop("pass"))
+                measured[text].append(taken)
+    bare = measured.pop("pass")
+    bare_ms = statistics.median(taken.wall_ms for taken in bare)
+    bare_cpu_ms = statistics.median(taken.cpu_ms for taken in bare)
     figures = []
     for text, each in measured.items():
-        over = [taken - bare for taken in each]
-        note = f"bare Python {bare:.1f} ms" if text == names[1] else ""
+        over = [taken.wall_ms - bare_ms for taken in each]
+        cpu = statistics.median(taken.cpu_ms for taken in each) - bare_cpu_ms
+        note = f"processor {cpu:.1f} ms"
+        if text == names[1]:
+            note += f"; bare Python {bare_ms:.1f} ms, processor {bare_cpu_ms:.1f} ms"
         budget = BUDGET_MS.get(text)
-        figures.append(
-            Figure.of(text, programs[text], over, "ms", budget=budget, note=note)
-        )
+        figures.append(Figure.of(text, programs[text], over, "ms", budget=budget, note=note))
     figures += [missing(text, who, "ms", "not installed") for text, who in missed.items()]
     return figures
 
 
-def _interpreter(folder: Path, program: str) -> float:
+class _Taken(NamedTuple):
+    wall_ms: float
+    cpu_ms: float
+
+
+def _interpreter(folder: Path, program: str) -> _Taken:
+    """A fresh interpreter from its start to its end."""
+    quiet = [(os.POSIX_SPAWN_OPEN, fd, os.devnull, os.O_RDWR, 0) for fd in (0, 1, 2)]
+    command = [sys.executable, "-c", program]
     begin = time.perf_counter()
-    subprocess.run(
-        [sys.executable, "-c", program],
-        check=True,
-        cwd=folder,
-        env=environment(folder),
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    return time.perf_counter() - begin
+    pid = os.posix_spawn(command[0], command, environment(folder), file_actions=quiet)
+    _, status, used = os.wait4(pid, 0)
+    wall = time.perf_counter() - begin
+    if status:
+        raise FailedError(f"python -c {program!r} failed")
+    return _Taken(1000 * wall, 1000 * (used.ru_utime + used.ru_stime))
 
 
-def _loaded(folder: Path, program: str, what: str) -> list[Figure]:
+def _loaded(folder: Path, programs: dict[str, str]) -> list[Figure]:
+    """How many packages other than msgspec, and those it loads itself, are in ``sys.modules``."""
+    figures = []
+    try:
+        allowed = _packages(folder, "import msgspec")
+    except FailedError as error:
+        return [missing("loaded", "trackway", "packages", str(error), budget=0.0)]
+    for what, program in programs.items():
+        try:
+            found = _packages(folder, program)
+        except FailedError as error:
+            figures.append(
+                missing(f"loaded {what}", "trackway", "packages", str(error), budget=0.0)
+            )
+            continue
+        beyond = sorted(found - allowed)
+        note = f"beyond {', '.join(sorted(allowed))}" + "".join(f" {name}" for name in beyond)
+        figures.append(
+            Figure(
+                f"loaded {what}", "trackway", float(len(beyond)), "packages", budget=0.0, note=note
+            )
+        )
+    return figures
+
+
+def _packages(folder: Path, program: str) -> set[str]:
+    """The third-party packages that a program loads."""
     place = folder / f"loaded-{secrets.token_hex(4)}"
     place.mkdir()
     done = subprocess.run(
@@ -103,13 +136,8 @@ def _loaded(folder: Path, program: str, what: str) -> list[Figure]:
         text=True,
     )
     if done.returncode:
-        return [missing(what, "trackway", "modules", done.stderr.strip()[-160:])]
-    names = set(done.stdout.split())
-    beyond = names - ALLOWED
-    told = "third-party: " + (" ".join(sorted(names)) or "none")
-    return [
-        Figure(what, "trackway", float(len(beyond)), "beyond msgspec", budget=0.0, note=told)
-    ]
+        raise FailedError(done.stderr.strip()[-160:])
+    return set(done.stdout.split())
 
 
 def _runs(folder: Path, rounds: int, peers: Sequence[str]) -> list[Figure]:

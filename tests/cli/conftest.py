@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import socket
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from click.testing import CliRunner, Result
 from trackway.backend.file.blobs import BlobStore
 from trackway.backend.file.format import Header
 from trackway.backend.file.process import process_started
+from trackway.backend.file.reader import Batch, LogReader
 from trackway.backend.file.writer import LogWriter
 from trackway.cli import cli
 
@@ -48,13 +50,20 @@ class Recording:
         """Set the name, and tags, notes, group, job_type."""
         return self.event("run", set={"name": name, **fields})
 
+    def assign(
+        self, type: str, *pairs: object, after: float = 0.0, deleted: Iterable[object] = ()
+    ) -> Recording:
+        """Assign [path, value] pairs of ``config`` or ``summary``, and delete paths."""
+        fields: dict[str, Any] = {"set": list(pairs), "del": list(deleted)}
+        return self.event(type, after, **fields)
+
     def config(self, after: float = 0.0, **values: object) -> Recording:
         """Assign configuration values; a double underscore stands for a dot."""
-        return self.event("config", after, **_assigned(values))
+        return self.assign("config", *_pairs(values), after=after)
 
     def summary(self, **values: object) -> Recording:
         """Assign summary values."""
-        return self.event("summary", **_assigned(values))
+        return self.assign("summary", *_pairs(values))
 
     def define(self, name: str, goal: str | None = None, *kinds: str, **more: object) -> Recording:
         """Define a metric."""
@@ -89,8 +98,8 @@ class Recording:
         return self
 
 
-def _assigned(values: Mapping[str, object]) -> dict[str, Any]:
-    return {"set": [[name.split("__"), value] for name, value in values.items()], "del": []}
+def _pairs(values: Mapping[str, object]) -> list[object]:
+    return [[name.split("__"), value] for name, value in values.items()]
 
 
 @pytest.fixture
@@ -114,6 +123,23 @@ def alive() -> dict[str, Any]:
     """Header fields of a writer that is a living process: this one."""
     pid = os.getpid()
     return {"host": socket.gethostname(), "pid": pid, "process_started": process_started(pid)}
+
+
+@pytest.fixture
+def refuse(monkeypatch: pytest.MonkeyPatch) -> Callable[[Path], None]:
+    """Let the system refuse to open this log, as it would one of another user."""
+
+    def refused(path: Path) -> None:
+        opened = LogReader.stretches
+
+        def stretches(reader: LogReader) -> Iterator[Batch]:
+            if reader.path == path:
+                raise PermissionError(errno.EACCES, "Permission denied", str(path))
+            return opened(reader)
+
+        monkeypatch.setattr(LogReader, "stretches", stretches)
+
+    return refused
 
 
 class Command:

@@ -332,15 +332,14 @@ def test_a_folder_without_logs_is_no_run(trackway: Command, root: Path, record: 
 
 
 def test_a_run_that_cannot_be_read_does_not_hide_the_others(
-    trackway: Command, root: Path, record: Record
+    trackway: Command, record: Record, refuse: Callable[[Path], None]
 ) -> None:
     """A run whose log cannot be read is told on stderr, and the others are listed."""
     record("good0001").end()
-    record("bad00002").end()
-    (root / "digits" / "bad00002" / "x.log").mkdir()
+    refuse(record("bad00002").end().path)
     result = trackway.result("ls", "--json")
     assert result.exit_code == 0
-    assert result.stderr == "digits/bad00002 cannot be read: Is a directory\n"
+    assert result.stderr == "digits/bad00002 cannot be read: Permission denied\n"
     assert '"id": "good0001"' in result.stdout
     assert '"id": "bad00002"' not in result.stdout
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import pty
 import subprocess
 import sys
 from collections.abc import Callable
@@ -195,13 +197,120 @@ def test_an_encoding_without_our_signs_is_no_error(
     assert rb"K\xfcche \U0001f373" in out
 
 
-def test_a_folder_that_cannot_be_read_is_told(
-    trackway: Command, root: Path, record: Callable[..., Recording]
+def test_a_log_that_cannot_be_read_is_told(
+    trackway: Command, record: Callable[..., Recording], refuse: Callable[[Path], None]
 ) -> None:
     """An error of the file system is one line with the reason and the place."""
-    record().end()
-    (root / "digits" / "abc12345" / "x.log").mkdir()
+    path = record().end().path
+    refuse(path)
     result = trackway.result("show", "abc12345")
     assert result.exit_code == 1
-    place = root / "digits" / "abc12345" / "x.log"
-    assert result.stderr == f"Error: Is a directory ({place})\n"
+    assert result.stderr == f"Error: Permission denied ({path})\n"
+
+
+class Terminal:
+    """A pseudo terminal that a process writes to."""
+
+    def __init__(self) -> None:
+        self._ours, self.theirs = pty.openpty()
+
+    def drawn(self) -> bytes:
+        """Everything that was written, once the process has ended."""
+        os.close(self.theirs)
+        drawn = b""
+        with contextlib.suppress(OSError):  # what Linux says at the end
+            while piece := os.read(self._ours, 1 << 16):
+                drawn += piece
+        os.close(self._ours)
+        return drawn
+
+
+def on_terminal(root: Path, *arguments: str, stdout: bool, before: str = "") -> tuple[bytes, bytes]:
+    """(other output, what the terminal shows) with stdout, or stderr, on a terminal."""
+    terminal = Terminal()
+    paths = [HOME, *filter(None, [os.environ.get("PYTHONPATH")])]
+    done = subprocess.run(
+        [sys.executable, "-c", f"{before}\n{PROGRAM}", "--dir", str(root), *arguments],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(paths), "TERM": "xterm", "COLUMNS": "100"},
+        stdin=subprocess.DEVNULL,
+        stdout=terminal.theirs if stdout else subprocess.PIPE,
+        stderr=subprocess.PIPE if stdout else terminal.theirs,
+        check=True,
+    )
+    return (done.stderr if stdout else done.stdout), terminal.drawn()
+
+
+IMPATIENT = "import trackway.cli._screen as screen; screen._PATIENCE_S = 0"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "title"),
+    [
+        (["export", "abc12345"], b"Exporting"),
+        (["verify"], b"Checking"),
+        (["ls"], b"Reading runs"),
+    ],
+)
+def test_a_bar_on_a_terminal(
+    root: Path, record: Callable[..., Recording], arguments: list[str], title: bytes
+) -> None:
+    """Where stderr is a terminal, a bar shows there how far long work is, then goes away."""
+    record().rows("loss", range(100)).end()
+    output, drawn = on_terminal(root, *arguments, stdout=False, before=IMPATIENT)
+    quiet, nothing = on_terminal(root, *arguments, stdout=False)
+    assert title in drawn
+    assert b"\x1b[2K" in drawn
+    assert title not in output
+    assert (quiet, nothing) == (output, b"")
+
+
+def test_no_bar_where_the_lines_go_to_a_terminal(
+    root: Path, record: Callable[..., Recording]
+) -> None:
+    """An export to the terminal itself is not torn apart by a bar."""
+    record().row(0, {"a": 1.0}, after=0).end()
+    err, drawn = on_terminal(root, "export", "abc12345", stdout=True, before=IMPATIENT)
+    assert err == b""
+    assert drawn == b"step,time,a\r\n0,1750000000.0,1.0\r\n"
+
+
+def test_a_patch_on_a_terminal_is_shown_and_not_sent(
+    root: Path, record: Callable[..., Recording]
+) -> None:
+    """On a terminal the patch's control characters are visible; tabs stay."""
+    run = record()
+    patch = {"blob": run.blobs.put(b"+a\tb\x1b[2J\xff\n+c\n")}
+    run.event("git", found=True, commit="a" * 40, dirty=True, patch=patch).end()
+    _, drawn = on_terminal(root, "show", "abc12345", "--patch", stdout=True)
+    assert drawn.expandtabs() == b"+a      b\\x1b[2J\\xff\r\n+c\r\n"
+
+
+def test_an_interrupt_ends_quietly(root: Path, record: Callable[..., Recording]) -> None:
+    """Ctrl-C ends a command with one word and no traceback, and leaves no file behind."""
+    run = record()
+    for step in range(50_000):
+        run.row(step, {"a": step / 3, "b": step / 7})
+    run.end()
+    target = root / "out.csv"
+    before = (
+        "import os, signal, trackway.api._export as e\n"
+        "e._tell = lambda *a: os.kill(os.getpid(), signal.SIGINT)"
+    )
+    done = subprocess.run(
+        [
+            sys.executable,
+            "-c",
+            f"{before}\n{PROGRAM}",
+            "--dir",
+            str(root),
+            "export",
+            "abc12345",
+            "--output",
+            str(target),
+        ],
+        env={**os.environ, "PYTHONPATH": HOME},
+        capture_output=True,
+    )
+    assert done.returncode == 1
+    assert done.stderr == b"\nAborted!\n"
+    assert sorted(path.name for path in root.iterdir()) == ["digits"]

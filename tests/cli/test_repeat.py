@@ -107,7 +107,10 @@ def test_a_clean_commit(trackway: Command, record: Record) -> None:
         ),
         (
             {"remote": None},
-            ["# the repository had no remote: go to it, digits", f"git checkout {COMMIT}"],
+            [
+                "# the repository had no remote: go to where it is (digits on somewhere)",
+                f"git worktree add --detach ../digits-abc12345 {COMMIT} && cd ../digits-abc12345",
+            ],
         ),
         (
             {"commit": None},
@@ -206,6 +209,39 @@ def test_command_lines(
     """What is not as it was in the command line is said before it."""
     record().event("environment", **environment).end()
     assert commands(trackway)[3:] == expected
+
+
+@pytest.mark.parametrize(
+    ("script", "cwd", "prefix", "expected"),
+    [
+        ("~/work/digits/src/train.py", "~/work/digits", "src", []),
+        ("~/work/digits/src/train.py", "~/work/digits/src", "src", ["cd src"]),
+        ("~/work/digits/src/train.py", "~/work/digits/a b/c", "src", ["cd 'a b/c'"]),
+        ("~/work/digits/train.py", "~/work/digits/-x", "", ["cd ./-x"]),
+        (
+            "~/work/digits/train.py",
+            "~/elsewhere",
+            "",
+            ["# it was started outside of the repository, in ~/elsewhere"],
+        ),
+        ("/usr/bin/torchrun", "~/work/digits/src", "src", ["cd src"]),
+        ("/opt/link/train.py", "/data", "src", ["# it was started in /data"]),
+        ("~/digits/train.py", None, "", ["# the folder it was started in: not captured"]),
+        (None, "~/work/digits/src", "src", ["cd src"]),
+    ],
+)
+def test_the_folder_it_was_started_in(
+    trackway: Command,
+    record: Record,
+    script: str | None,
+    cwd: str | None,
+    prefix: str,
+    expected: list[str],
+) -> None:
+    """The folder is told from the repository on, whether that was found from script or folder."""
+    run = with_git(record, prefix=prefix)
+    run.event("environment", command=["python", "t.py"], script=script, cwd=cwd).end()
+    assert commands(trackway)[4:] == [*expected, "python t.py"]
 
 
 def test_requirements_are_what_pip_reads(trackway: Command, record: Record) -> None:
@@ -440,3 +476,47 @@ def test_a_submodule_that_is_not_there(trackway: Command, record: Record) -> Non
     assert result.exit_code == 1
     expected = "Error: run abc12345 had no submodule 'x'; it had: lib, lib/deep\n"
     assert result.stderr == expected
+
+
+def test_modes_and_places_that_cannot_be(trackway: Command, record: Record, tmp_path: Path) -> None:
+    """A mode may be a number, one that is none counts as ordinary, a file in the way is told."""
+    restored(
+        record,
+        {"path": "number", "mode": 0o100755},
+        {"path": "nonsense", "mode": "rwx"},
+        {"path": "number/below"},
+    )
+    folder = tmp_path / "out"
+    result = trackway.result("show", "abc12345", "--untracked", str(folder))
+    assert result.exit_code == 1
+    assert result.stderr == "not written: number/below: File exists\n"
+    modes = {path.name: bool(path.stat().st_mode & stat.S_IXUSR) for path in folder.iterdir()}
+    assert modes == {"number": True, "nonsense": False}
+
+
+@pytest.mark.parametrize("option", [["--patch"], ["--untracked", "out"]])
+def test_code_that_was_not_captured(trackway: Command, record: Record, option: list[str]) -> None:
+    """Where nothing is known of the code, neither patch nor files can be had."""
+    record().end()
+    result = trackway.result("show", "abc12345", *option)
+    assert result.exit_code == 1
+    expected = "Error: the state of the code of run abc12345 was not captured\n"
+    assert result.stderr == expected
+
+
+def test_a_clone_that_lies_in_the_tree(trackway: Command, record: Record) -> None:
+    """A repository inside of it that is no submodule is cloned, if that had a remote."""
+    commit = "b" * 40
+    inner = {"commit": commit, "registered": False, "reason": None, "submodules": []}
+    trees = [
+        {**inner, "path": "one", "remote": "https://example.org/one.git"},
+        {**inner, "path": "two", "remote": None, "reason": "git diff failed"},
+    ]
+    with_git(record, submodules=trees).end()
+    assert commands(trackway)[2:7] == [
+        "git clone https://example.org/one.git one",
+        f"git -C one checkout {commit}",
+        "# two was a clone without a remote",
+        f"git -C two checkout {commit}",
+        "# two: git diff failed",
+    ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import shlex
 import subprocess
+import time
 from typing import Any
 
 import pytest
@@ -179,6 +180,16 @@ def test_size(count: int, shown: str) -> None:
 def test_with_unit(key: str, value: float, shown: str) -> None:
     """A sample has the unit that its name ends with."""
     assert with_unit(key, value) == shown
+
+
+def test_moment_names_the_time_zone_where_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Times are those of this machine, and the zone can be told."""
+    with monkeypatch.context() as patch:
+        patch.setenv("TZ", "Asia/Tokyo")
+        time.tzset()
+        told = moment(1e9), moment(1e9, zone=True)
+    time.tzset()
+    assert told == ("2001-09-09 10:46:40", "2001-09-09 10:46:40 JST")
 
 
 def test_plural_and_shorten() -> None:

@@ -222,6 +222,7 @@ def test_stored_files_are_checked(trackway: Command, record: Record) -> None:
         (lambda path: path.unlink(), "missing"),
         (lambda path: path.write_bytes(b"other"), "damaged"),
         (lambda path: path.write_bytes(b""), "damaged"),
+        (lambda path: (path.unlink(), path.mkdir()), "unreadable"),
     ],
 )
 def test_a_missing_or_damaged_stored_file(
@@ -243,12 +244,14 @@ def test_a_reference_that_is_no_digest_is_missing(trackway: Command, record: Rec
     assert document["runs"][0]["blobs"][0]["state"] == "missing"
 
 
-def test_a_log_that_cannot_be_read(trackway: Command, record: Record) -> None:
+def test_a_log_that_cannot_be_read(
+    trackway: Command, record: Record, refuse: Callable[[Path], None]
+) -> None:
     """A log that the system does not let us read is a problem and hides no other."""
-    run = five_rows(record)
-    run.path.with_name("0.log").mkdir()
+    refuse(five_rows(record, host="a").path)
+    five_rows(record, host="b", role="worker")
     document = trackway.json("verify", code=1)
-    assert log_of(document)["problem"] == "cannot be read: Is a directory"
+    assert log_of(document)["problem"] == "cannot be read: Permission denied"
     assert document["runs"][0]["logs"][1]["sound"] is True
 
 

@@ -177,7 +177,7 @@ def test_a_tensor_on_a_fake_cuda_device_is_never_waited_for(
 def test_rows_are_written_when_their_copies_arrive(
     begin: Begin, stored: Stored, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """In the order the device gets ready, with the step and time of their log call."""
+    """In the order of the calls, each with the step and time of its own."""
     import torch
 
     marks: list[Mark] = []
@@ -195,14 +195,32 @@ def test_rows_are_written_when_their_copies_arrive(
     assert stored(run).keys() == ["host"]
     marks[1].passed = True
     run.log({"host": 2.0})
-    back = stored(run).history(["loss", "lr"])
-    assert (back["loss"].steps.tolist(), back["loss"].values.tolist()) == ([1], [2.0])
-    assert back["lr"].values.tolist() == [0.5]
+    assert stored(run).keys() == ["host"]
     marks[0].passed = True
+    run.log({"host": 3.0})
+    back = stored(run).history(["loss", "lr"], order="arrival")
+    assert (back["loss"].steps.tolist(), back["loss"].values.tolist()) == ([0, 1], [1.0, 2.0])
+    assert back["lr"].values.tolist() == [0.5, 0.5]
+    assert back["loss"].times[0] < back["loss"].times[1] < stored(run).history()["host"].times[0]
+
+
+def test_the_last_arrival_is_the_last_call_whatever_the_device_does(
+    begin: Begin, stored: Stored, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A host value logged after a device value of the same step is written after it."""
+    import torch
+
+    mark = Mark()
+    monkeypatch.setattr(_devices, "device_mark", lambda torch, device: mark)
+    monkeypatch.setattr("trackway.core.run.sort_values", _as_if_on_a_device)
+    run = begin()
+    run.log({"x": 0.0}, step=0)
+    run.log({"x": torch.tensor(111.0)}, step=1)
+    run.log({"x": 2.0}, step=1)
+    run.log({"x": 3.0}, step=2)
+    mark.passed = True
     run.finish()
-    series = stored(run).history("loss", order="arrival")["loss"]
-    assert sorted(series.steps.tolist()) == [0, 1]
-    assert series.times[0] < series.times[1]
+    assert stored(run).history("x")["x"].values.tolist() == [0.0, 2.0, 3.0]
 
 
 def _as_if_on_a_device(flat: dict[str, Any]) -> Any:

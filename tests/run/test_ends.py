@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import sys
+import time
 from collections.abc import Callable
 
 import pytest
@@ -120,6 +121,73 @@ def test_the_hooks_are_put_back(begin: Begin) -> None:
     assert sys.excepthook is _end._on_exception
     second.finish()
     assert (sys.excepthook, sys.exit) == before
+
+
+def test_a_hook_chained_to_ours_survives_a_second_run(program: Program) -> None:
+    """Somebody's hook calls ours, runs end and begin: each is called once, and nothing loops."""
+    code, out, err = program.run(
+        """
+        import sys
+        import trackway as tw
+        tw.init(settings={"companion": False}).finish()
+        tw.init(settings={"companion": False})
+        before = sys.excepthook, sys.exit
+        def hook(*error):
+            print("theirs")
+            before[0](*error)
+        def leave(status=None):
+            print("leaving")
+            before[1](status)
+        sys.excepthook, sys.exit = hook, leave
+        tw.finish()
+        run = tw.init(settings={"companion": False}, id="last")
+        try:
+            sys.exit(3)
+        except SystemExit:
+            pass
+        raise ValueError("x")
+        """
+    )
+    assert (code, out) == (1, b"leaving\ntheirs\n")
+    assert err.count(b"ValueError: x") == 1
+    assert tw.Api(program.root).run("last").state == "failed"
+
+
+def test_a_finished_run_stays_finished_when_its_program_fails_later(program: Program) -> None:
+    """In a sweep, the crash of one run is not that of those before it."""
+    program.run(
+        """
+        import trackway as tw
+        with tw.init(name="first"): pass
+        tw.init(name="second").finish()
+        tw.init(name="third")
+        raise ValueError("x")
+        """
+    )
+    program.settled(lambda run: "death" in [event.type for _, event in run._logs.events()])
+    deadline = time.monotonic() + 20
+    while True:
+        runs = tw.Api(program.root).runs("p")
+        if all("death" in [event.type for _, event in run._logs.events()] for run in runs):
+            break
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    assert {run.name: run.state for run in runs} == {
+        "first": "finished",
+        "second": "finished",
+        "third": "failed",
+    }
+
+
+def test_a_caught_exit_under_m_is_corrected_from_outside(program: Program) -> None:
+    """python -m gives no sign that an exit was caught; the companion's exit code decides."""
+    (program.folder / "mod.py").write_text(
+        "import sys\nimport trackway as tw\nrun = tw.init()\n"
+        "try:\n    sys.exit(3)\nexcept SystemExit:\n    pass\n"
+    )
+    program.run("import runpy, sys\nsys.argv[0] = 'x'\nrunpy.run_module('mod')")
+    run = program.settled(lambda run: "death" in [event.type for _, event in run._logs.events()])
+    assert (run.state, run.attempts[-1].exit_code) == ("finished", 0)
 
 
 @pytest.mark.parametrize(

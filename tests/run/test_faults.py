@@ -107,6 +107,31 @@ run.log({"new name": 1.0})
     assert f"{lost} points" in err.decode()
 
 
+def test_busy_threads_are_not_a_slow_disk(program: Program) -> None:
+    """Waiting for the interpreter is no reason to coalesce: a kill costs nothing."""
+    process = program.start(
+        """
+        import sys, threading, time
+        import trackway as tw
+        run = tw.init(settings={"companion": False, "console": False})
+        def spin():
+            while True:
+                sum(range(1000))
+        for _ in range(3):
+            threading.Thread(target=spin, daemon=True).start()
+        for step in range(200):
+            run.log({"x": float(step)})
+            time.sleep(0.01)
+        print(run._writer.trouble, flush=True)
+        time.sleep(60)
+        """
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == b"None\n"
+    process.kill()
+    assert len(program.stored().history("x")["x"]) == 200
+
+
 def test_a_removed_folder_comes_back_with_everything(begin: Begin, root: Path) -> None:
     """rm -rf during training: the next records and all former ones are there at the end."""
     run = begin(config={"lr": 1})

@@ -11,6 +11,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import msgspec
 import pytest
 
 import trackway as tw
@@ -214,6 +215,82 @@ def test_config_is_read_and_changed_like_a_dict_and_like_an_object(
     assert times == sorted(times)
 
 
+def test_config_can_be_copied_and_sent(begin: Begin) -> None:
+    """copy, deepcopy and pickle give a plain dictionary."""
+    import copy
+    import pickle
+
+    config = begin(config={"a": {"b": [1]}}).config
+    for copied in (copy.copy(config), copy.deepcopy(config), pickle.loads(pickle.dumps(config))):
+        assert type(copied) is dict
+        assert copied == {"a": {"b": [1]}}
+
+
+def test_a_model_inside_a_configuration_is_assigned_into(begin: Begin, stored: Stored) -> None:
+    """A nested dataclass becomes entries; what refers to itself ends in words."""
+    circle: dict[str, Any] = {"x": 1}
+    circle["self"] = circle
+    run = begin(config={"model": Model(), "circle": circle})
+    run.config.model.depth = 7
+    run.finish()
+    back = stored(run).config
+    assert back["model"] == {"depth": 7, "widths": [8, 4]}
+    assert back["circle"]["self"]["self"]["x"] == 1
+
+
+@pytest.mark.swallows
+def test_wrong_arguments_after_the_beginning_do_not_raise(begin: Begin, stored: Stored) -> None:
+    """They are told; what is right is kept, and the run still ends."""
+    run = begin()
+    wrong: Any = 5
+    run.config.update(wrong)
+    wrong = None
+    run.config.update(wrong)
+    run.tags = wrong
+    run.tags = "one"
+    run.log({"x": 1.0})
+    run.finish(timeout_s=wrong)
+    back = stored(run)
+    assert (back.state, back.config, back.tags) == ("finished", {}, ("one",))
+
+
+def test_a_working_directory_that_was_removed(
+    begin: Begin, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """init() begins the run all the same, with a folder of its own or without one."""
+    import tempfile
+
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "tmp"))
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    for arguments in ({}, {"dir": None}):
+        run = begin(settings={"companion": False, "console": False}, **arguments)
+        run.log({"x": 1.0})
+        run.finish()
+        assert tw.Api(run.root).run(run.id).history("x")["x"].values.tolist() == [1.0]
+
+
+@pytest.mark.parametrize("missing", ["flush", "write"])
+def test_any_standard_error_will_do(
+    begin: Begin, monkeypatch: pytest.MonkeyPatch, missing: str
+) -> None:
+    """A stream without flush, or one that raises what it likes, reaches neither init nor log."""
+    import sys
+
+    class Stream:
+        def write(self, text: str) -> int:
+            if missing == "write":
+                raise RuntimeError("no")
+            return len(text)
+
+    monkeypatch.setattr(sys, "stderr", Stream())
+    run = begin(settings={"companion": False, "console": False})
+    run.log({"o": object()})
+    run.finish()
+
+
 def test_config_holds_any_value(begin: Begin, stored: Stored) -> None:
     """What has no plain form is kept in words; nothing raises."""
     import datetime
@@ -339,6 +416,27 @@ def test_a_second_init_with_the_id_of_a_living_run_joins_it(begin: Begin, stored
     back = stored(first)
     assert back.state == "finished"
     assert back.keys() == ["a", "b"]
+
+
+def test_an_attempt_killed_on_another_machine_is_not_joined(begin: Begin, stored: Stored) -> None:
+    """A job started again elsewhere, seconds after it was killed, is the next attempt."""
+    from trackway.backend.file.writer import LogWriter
+
+    first = begin(id="moved")
+    first.finish()
+    log = LogWriter.create(first.root, project="p", run="elsewhere")
+    log.path.unlink()
+    path = log.path.with_name("other.log")
+    elsewhere = LogWriter(path, msgspec.structs.replace(log.header, host="node-a"))
+    elsewhere.row({"x": 0.0}, 0)
+    elsewhere.row({"x": 1.0}, 1)
+    elsewhere.close()
+    log.close()
+    again = begin(id="elsewhere")
+    assert (again.attempt, again._child) == (2, False)
+    again.log({"x": 2.0})
+    again.finish()
+    assert stored(again).history("x")["x"].values.tolist() == [0.0, 1.0, 2.0]
 
 
 def test_several_runs_at_once(begin: Begin, stored: Stored) -> None:

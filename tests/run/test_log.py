@@ -170,6 +170,18 @@ def test_nested_dictionaries_are_joined_with_slashes(begin: Begin, stored: Store
     assert points(back, "train/head/0") == [(0, 2.0)]
 
 
+def test_one_value_in_a_nested_dictionary(begin: Begin, stored: Stored) -> None:
+    """Also as many names as outer keys are no flat call: each is stored under its joined name."""
+    run = begin()
+    for value in (1.0, 2.0):
+        run.log({"train": {"loss": value}})
+    run.log({f"{'n' * 500}{index}": 1.0 for index in range(10_000)})
+    run.finish()
+    back = stored(run)
+    assert points(back, "train/loss") == [(0, 1.0), (1, 2.0)]
+    assert len(back.keys()) == 10_001
+
+
 @pytest.mark.parametrize(
     "name",
     ["a/b/c", "with space", "🙂 émoji", "new\nline", "", ".", "../up", "*", "\x00", "a\ud800b"],
@@ -344,6 +356,19 @@ def test_after_finish_values_are_still_stored(
     assert [value for _, value in points(stored(run), "x")] == [1.0, 2.0, 3.0]
     assert stored(run).state == "finished"
     assert capsys.readouterr().err.count("was already finished") == 1
+
+
+def test_statistics_of_a_metric_with_large_integers(begin: Begin, stored: Stored) -> None:
+    """Text is passed over, and integers beyond 2**53 are exact in min and max."""
+    run = begin()
+    run.define_metric("n", summary="max")
+    for value in (3, 2**70, "text", 1.5, float("nan")):
+        run.log({"n": value})
+    run.finish()
+    metric = stored(run).metrics["n"]
+    assert (metric.count, metric.nan, metric.min, metric.max) == (5, 1, 1.5, 2**70)
+    assert (metric.min_step, metric.max_step) == (3, 1)
+    assert stored(run).summary["n"] == 2**70
 
 
 def test_threads_share_a_run(begin: Begin, stored: Stored) -> None:

@@ -159,6 +159,47 @@ def test_a_pickled_run_keeps_its_identity(begin: Begin) -> None:
     assert (copy.id, copy.project, copy.name, copy.tags) == (run.id, run.project, "n", ("t",))
 
 
+def _records(run: Run) -> None:
+    run.config["api_key"] = "sk-" + "Ab1" * 12
+    run.log({"x": 1.0})
+
+
+def test_what_a_worker_stores_is_masked_too(begin: Begin, stored: Stored) -> None:
+    """A pickled run takes the filter, the user's rules and the configuration along."""
+    settings = {"companion": False, "console": False, "quiet": True, "redact_names": ["badge"]}
+    run = begin(config={"a": 1}, settings=settings)
+    copy: Run = pickle.loads(pickle.dumps(run))
+    assert copy.config.as_dict() == {"a": 1}
+    _records(copy)
+    copy.config.badge = "12345"
+    run.finish()
+    assert stored(run).config == {"a": 1, "api_key": "[masked]", "badge": "[masked]"}
+
+
+def test_a_disabled_run_is_disabled_everywhere(begin: Begin, root: Path) -> None:
+    """Sent to another process it still records nothing."""
+    run = begin(mode="disabled")
+    copy: Run = pickle.loads(pickle.dumps(run))
+    _records(copy)
+    assert copy.disabled
+    assert not root.exists()
+
+
+def test_a_fork_closes_no_file_of_the_programs_own(begin: Begin, tmp_path: Path) -> None:
+    """The number of our descriptor may have become another file's: it is left alone."""
+    run = begin()
+    number = run._writer.fd
+    os.close(number)
+    mine = os.open(tmp_path / "mine", os.O_CREAT | os.O_WRONLY)
+    assert mine == number
+    assert in_child(lambda: (os.write(mine, b"child"), None)[1]) == 0
+    assert (tmp_path / "mine").read_bytes() == b"child"
+    run.finish()
+    os.write(mine, b" parent")
+    os.close(mine)
+    assert (tmp_path / "mine").read_bytes() == b"child parent"
+
+
 def test_eight_processes_of_eight_threads(program: Program) -> None:
     """64 threads in 8 processes join one run: every value is found, exactly once."""
     code = """

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -86,9 +88,26 @@ class Metric:
             "last": _python(series.values[-1]),
             "last_step": int(series.steps[-1]),
         }
-        if series.values.dtype != object:
-            told |= _numbers(series)
+        told |= _numbers(series) if series.values.dtype != object else _some_numbers(series)
         return cls(series.key, **told)
+
+
+def _some_numbers(series: Series) -> dict[str, Any]:
+    """Of a series that holds large integers, text or lists: of its numbers only, exactly."""
+    found = [
+        (value, int(step))
+        for step, value in zip(series.steps, series.values, strict=True)
+        if isinstance(value, (int, float))
+    ]
+    there = [(value, step) for value, step in found if value == value]
+    told: dict[str, Any] = {"nan": len(found) - len(there)}
+    if there:
+        low = min(there, key=lambda entry: entry[0])
+        high = max(there, key=lambda entry: entry[0])
+        told |= {"min": low[0], "min_step": low[1], "max": high[0], "max_step": high[1]}
+        with contextlib.suppress(OverflowError, ValueError):  # beyond f64, or inf - inf
+            told["mean"] = math.fsum(value for value, _ in there) / len(there)
+    return told
 
 
 def _numbers(series: Series) -> dict[str, Any]:

@@ -15,7 +15,14 @@ import numpy.typing as npt
 
 from trackway.api._history import resolve
 from trackway.backend.file.format import METRIC
-from trackway.backend.file.run_logs import Columns, RunLogs, Written, _joined, _Part
+from trackway.backend.file.run_logs import (
+    Columns,
+    RunLogs,
+    Written,
+    _data_of,
+    _joined,
+    _Part,
+)
 
 __all__ = ["Block", "Group", "Records"]
 
@@ -170,7 +177,7 @@ def _event_blocks(number: int, written: Written) -> Iterator[Block]:
     """Values that were stored as events: large integers, text, lists."""
     alike: dict[tuple[str, ...], list[tuple[int, Any, float, Any]]] = {}
     for offset, event in written.events:
-        data = event.fields.get("data")
+        data = _data_of(event)
         if event.type == "value" and data:
             record = offset, event.fields.get("step"), event.time, tuple(data.values())
             alike.setdefault(tuple(data), []).append(record)

@@ -187,27 +187,34 @@ def _attempt(number: int, writers: list[Written], ends: list[Event], now: float)
         attempt.exception = end.fields.get("exception")
         attempt.ended = end.time
     if seen:
-        _see_death(attempt, seen[-1], told=bool(told))
+        at_exit = bool(told and told[-1].fields.get("at_exit"))
+        _see_death(attempt, seen[-1], told=bool(told), at_exit=at_exit)
     if not ends:
         _judge_silence(attempt, writers, now)
     return attempt
 
 
-def _see_death(attempt: Attempt, death: Event, *, told: bool) -> None:
-    """What the companion saw from outside completes what the run said of itself."""
+def _see_death(attempt: Attempt, death: Event, *, told: bool, at_exit: bool) -> None:
+    """What the companion saw from outside completes what the run said of itself.
+
+    A run that was finished before its program ended is finished, however the program ends.
+    """
     code, signal = death.fields.get("exit_code"), death.fields.get("signal")
-    attempt.signal = signal
+    if not told or at_exit:
+        attempt.signal = signal
     if not told:
         attempt.ended = death.time
         attempt.exit_code = code
         attempt.state = "killed"
         if code is not None and not signal:
             attempt.state = "failed" if code else "finished"
-    elif code is not None and attempt.exit_code in (None, 0):
-        # raise SystemExit(n), or a crash after the run had said goodbye.
+    elif at_exit and code is not None and code != attempt.exit_code:
+        # What the run took for the program's end was not how it ended: raise SystemExit(n), an
+        # exit that was caught, an error that was only shown.
         attempt.exit_code = code
-        if code and attempt.state == "finished":
-            attempt.state = "failed"
+        attempt.state = "failed" if code else "finished"
+    elif at_exit and signal and attempt.state == "finished":
+        attempt.state = "killed"
 
 
 def _judge_silence(attempt: Attempt, writers: list[Written], now: float) -> None:

@@ -71,8 +71,8 @@ def _add_tree(facts: Facts, state: Mapping[str, Any]) -> None:
     facts.add("kind", ", ".join(kinds))
     facts.add("changes", _changes(state) or ("none" if state.get("dirty") is False else ""))
     files = _mappings(state.get("untracked"))
-    for entry in files[:_UNTRACKED]:
-        facts.add("untracked", _untracked(entry))
+    for place, entry in enumerate(files[:_UNTRACKED]):
+        facts.add("untracked" if place == 0 else "", _untracked(entry))
     more = len(files) - _UNTRACKED + int(state.get("untracked_left_out") or 0)
     if more > 0:
         facts.add("", f"and {plural(more, 'file')} more")

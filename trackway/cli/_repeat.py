@@ -67,10 +67,27 @@ def _checkout(state: Mapping[str, Any], run: StoredRun) -> list[str]:
     if state.get("remote"):
         clone = f"git clone {_url(state['remote'])} {_operand(folder)} && cd {_operand(folder)}"
         return [clone, f"git checkout {commit}"]
-    cwd = (run.environment or {}).get("cwd")
-    told = f"# the repository had no remote: go to it, {shell(folder)}"
-    told += f" (the run was started in {clean(cwd)})" if cwd else ""
-    return [told, f"git checkout {commit}"]
+    place = _repository(run.environment or {}, state) or folder
+    host = f" on {clean(run.attempts[-1].host)}" if run.attempts else ""
+    told = f"# the repository had no remote: go to where it is ({clean(place)}{host})"
+    # A tree of its own, because that which is there may hold other work by now.
+    beside = shell(f"../{folder}-{run.id}")
+    return [told, f"git worktree add --detach {beside} {commit} && cd {beside}"]
+
+
+def _repository(environment: Mapping[str, Any], state: Mapping[str, Any]) -> PurePosixPath | None:
+    """Where the repository was, if that can be told.
+
+    Of its folder only the name was stored, and the way from it to the folder it was looked for
+    from: the script's, or that in which the run was started.
+    """
+    prefix = PurePosixPath(path_text(state.get("prefix") or ""))
+    tail = (PurePosixPath(path_text(state.get("root") or "")) / prefix).parts
+    script, cwd = (PurePosixPath(str(environment.get(name) or "")) for name in ("script", "cwd"))
+    for folder in (script.parent, cwd):
+        if tail and folder.parts[-len(tail) :] == tail:
+            return PurePosixPath(*folder.parts[: len(folder.parts) - len(prefix.parts)])
+    return None
 
 
 def _operand(path: str) -> str:
@@ -133,9 +150,8 @@ def _packages(run: StoredRun, show: str) -> list[str]:
 
 
 def _start(run: StoredRun) -> list[str]:
-    environment, state = run.environment or {}, run.git or {}
-    prefix = path_text(state.get("prefix") or "")
-    lines = [f"cd {_operand(prefix)}"] if prefix else []
+    environment = run.environment or {}
+    lines = _enter(environment, run.git or {})
     command = environment.get("command")
     if not isinstance(command, Sequence) or isinstance(command, str) or not command:
         return [*lines, "# command line: not captured"]
@@ -147,6 +163,24 @@ def _start(run: StoredRun) -> list[str]:
     if any(word.startswith(("/", "~")) for word in words[1:]):
         lines.append(f"# the paths in it are those of {clean(environment.get('host'))}")
     return [*lines, " ".join(map(shell, words))]
+
+
+def _enter(environment: Mapping[str, Any], state: Mapping[str, Any]) -> list[str]:
+    """Go from the repository's folder to that in which the run was started."""
+    cwd = environment.get("cwd")
+    repository = _repository(environment, state)
+    if not environment.get("script"):
+        inner = path_text(state.get("prefix") or "")  # it was looked for from where it was started
+    elif not cwd:
+        return ["# the folder it was started in: not captured"]
+    elif repository is None:
+        return [f"# it was started in {clean(cwd)}"]
+    else:
+        try:
+            inner = str(PurePosixPath(str(cwd)).relative_to(repository))
+        except ValueError:
+            return [f"# it was started outside of the repository, in {clean(cwd)}"]
+    return [f"cd {_operand(inner)}"] if inner not in ("", ".") else []
 
 
 def requirement_lines(run: StoredRun) -> list[str]:

@@ -44,7 +44,7 @@ def headline(run: StoredRun) -> tuple[Text, Section]:
     last = run.attempts[-1] if run.attempts else Attempt(1)
     facts = Facts(indented=False)
     facts.add("run", clean(f"{run.project}/{run.id}"))
-    facts.add("began", f"{moment(run.created)} ({ago(run.created)})")
+    facts.add("began", f"{moment(run.created, zone=True)} ({ago(run.created)})")
     facts.add("took" if run.ended else "so far", duration(run.duration_s))
     facts.add("ended", _end_of(last))
     for attempt in run.attempts if len(run.attempts) > 1 else ():

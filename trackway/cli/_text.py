@@ -144,10 +144,11 @@ def ago(moment_s: float, now: float | None = None) -> str:
     return f"{plural(int(seconds // _DAY), 'day')} ago"
 
 
-def moment(seconds: float) -> str:
+def moment(seconds: float, *, zone: bool = False) -> str:
     """Date and time here; ``unknown`` where a clock was so wrong that there is none."""
     try:
-        return datetime.fromtimestamp(seconds).strftime("%Y-%m-%d %H:%M:%S")
+        local = datetime.fromtimestamp(seconds).astimezone()
+        return local.strftime("%Y-%m-%d %H:%M:%S %Z" if zone else "%Y-%m-%d %H:%M:%S")
     except (ValueError, OverflowError, OSError):
         return "unknown"
 

@@ -32,18 +32,18 @@ class End(msgspec.Struct, frozen=True):
     state: str = "finished"
     exit_code: int | None = None
     exception: dict[str, str] | None = None
+    at_exit: bool = False
 
 
 class _Watch:
-    """What has been noticed in this process."""
+    """What has been noticed in this process, and what our hooks call when they have noticed."""
 
     def __init__(self) -> None:
-        self.installed = False
         self.end: End | None = None
         self.exit_code: int | None = None
         self.excepthook: Callable[..., Any] | None = None
         self.exit: Callable[..., NoReturn] | None = None
-        self.at_exit: Callable[[], None] = lambda: None
+        self.at_exit: Callable[[], None] | None = None
 
 
 _watch = _Watch()
@@ -51,33 +51,34 @@ _watch = _Watch()
 
 def watch_for_end(at_exit: Callable[[], None]) -> None:
     """Begin to notice (once a process); ``at_exit`` is called when the interpreter ends."""
-    if _watch.installed:
-        return
-    _watch.installed = True
-    _watch.at_exit = at_exit
-    _watch.excepthook, sys.excepthook = sys.excepthook, _on_exception
-    _watch.exit, sys.exit = sys.exit, _on_exit
-    atexit.register(at_exit)
+    # A hook that somebody chained to stays in that chain after ``stop_watching``. It goes on
+    # serving: chaining a second time would make it call itself.
+    if _watch.excepthook is None:
+        _watch.excepthook, sys.excepthook = sys.excepthook, _on_exception
+    if _watch.exit is None:
+        _watch.exit, sys.exit = sys.exit, _on_exit
+    if _watch.at_exit is None:
+        _watch.at_exit = at_exit
+        atexit.register(at_exit)
 
 
 def stop_watching() -> None:
     """Put back what was chained, where nobody chained after us."""
-    if not _watch.installed:
-        return
     if sys.excepthook is _on_exception and _watch.excepthook is not None:
-        sys.excepthook = _watch.excepthook
+        sys.excepthook, _watch.excepthook = _watch.excepthook, None
     if sys.exit is _on_exit and _watch.exit is not None:
-        sys.exit = _watch.exit
-    if sys.excepthook is not _on_exception and sys.exit is not _on_exit:
+        sys.exit, _watch.exit = _watch.exit, None
+    if _watch.at_exit is not None:
         atexit.unregister(_watch.at_exit)
-        _watch.installed = False
+        _watch.at_exit = None
 
 
 def _on_exception(
     kind: type[BaseException], error: BaseException, trace: TracebackType | None
 ) -> None:
     with guard("except hook"):
-        _watch.end = end_of(kind, error, trace)
+        if not hasattr(sys, "ps1"):  # at a prompt the program goes on
+            _watch.end = end_of(kind, error, trace)
     (_watch.excepthook or sys.__excepthook__)(kind, error, trace)
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, MutableMapping
 from typing import Any
 
-from trackway.core._values import pairs
+from trackway.core._guard import guard
+from trackway.core._values import DEEPEST, nested, pairs
 
 __all__ = ["Tree"]
 
@@ -53,7 +54,7 @@ class Tree(MutableMapping[str, Any]):
         return len(self._data)
 
     def __getattr__(self, name: str) -> Any:
-        if name.startswith("__"):
+        if name.startswith("__") or name in Tree.__slots__:
             raise AttributeError(name)
         try:
             return self[name]
@@ -69,6 +70,10 @@ class Tree(MutableMapping[str, Any]):
         except KeyError:
             raise AttributeError(name) from None
 
+    def __reduce__(self) -> tuple[type, tuple[dict[str, Any]]]:
+        """Copied or sent to another process, it is a plain dictionary."""
+        return dict, (self.as_dict(),)
+
     def __repr__(self) -> str:
         return repr(self._data)
 
@@ -81,13 +86,14 @@ class Tree(MutableMapping[str, Any]):
                 allowed and kept with its time.
             **more: Further entries.
         """
-        given = [] if data == () else pairs(dict(data) if _is_pairs(data) else data)
-        entries = [*given, *pairs(more)]
-        if not entries:
-            return
-        for name, value in entries:
-            self._data[name] = _own(value)
-        self._changed([((*self._path, name), value) for name, value in entries], [])
+        with guard(self._path[0] if self._path else "update"):
+            nothing = data is None or (isinstance(data, tuple) and not data)
+            given = [] if nothing else pairs(dict(data) if _is_pairs(data) else data)
+            entries = [*given, *pairs(more)]
+            for name, value in entries:
+                self._data[name] = _own(value)
+            if entries:
+                self._changed([((*self._path, name), value) for name, value in entries], [])
 
     def setdefault(self, name: str, default: Any = None) -> Any:
         """The entry's value, set to ``default`` first where there is none."""
@@ -104,12 +110,15 @@ def _is_pairs(data: object) -> bool:
     return isinstance(data, (list, tuple)) and not hasattr(data, "_asdict")
 
 
-def _own(value: object) -> object:
-    """Nested mappings as dictionaries of ours, so that they can be assigned into."""
+def _own(value: object, depth: int = 0) -> object:
+    """Nested mappings and models as dictionaries of ours, so that they can be assigned into."""
     if isinstance(value, Tree):
         return value.as_dict()
-    if isinstance(value, Mapping):
-        return {str(name): _own(item) for name, item in value.items()}
+    if depth > DEEPEST:
+        return value
+    mapping = value if isinstance(value, Mapping) else nested(value)
+    if mapping is not None:
+        return {str(name): _own(item, depth + 1) for name, item in mapping.items()}
     return value
 
 

@@ -361,6 +361,11 @@ def _foreign_mapping(value: object) -> Mapping[str, object] | None:
     return None
 
 
+def nested(value: object) -> Mapping[str, object] | None:
+    """The entries of a model or namespace inside a configuration; None for any other value."""
+    return None if isinstance(value, type) else _foreign_mapping(value)
+
+
 def as_mapping(value: object) -> Mapping[str, object]:
     """A configuration given as dict, argparse, dataclass, pydantic, OmegaConf, absl or attrs.
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from trackway.core._end import End
-from trackway.core.run import Run
+from trackway.core.run import FINISH_S, Run
 
 __all__ = ["DisabledRun"]
 
@@ -29,13 +29,17 @@ class DisabledRun(Run):
     def _event(self, type: str, fields: dict[str, Any]) -> None:
         """Do nothing."""
 
-    def _end(self, end: End, timeout_s: float = 10.0) -> None:
+    def _end(self, end: End, timeout_s: float = FINISH_S) -> None:
         if not self._finished:
             self._finished = True
             self._at_finish(self)
 
     def _forked(self) -> None:
         """Do nothing."""
+
+    def __reduce__(self) -> tuple[Callable[..., Run], tuple[Any, ...]]:
+        """It stays disabled in every process."""
+        return DisabledRun, (self.project, self.id, self.root)
 
     def flush(self, *, durable: bool = False) -> bool:
         """Nothing waits."""

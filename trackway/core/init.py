@@ -107,7 +107,7 @@ def init(
     given_id = bool(id or os.environ.get("TRACKWAY_RUN_ID"))
     mode = _check_mode(mode, server)
     policy = _choice("resume", resume, _RESUME)
-    root = Path(dir).expanduser().absolute() if dir is not None else default_root()
+    root = _root(dir)
     fields = _fields(name, tags, notes, group, job_type)
     entries = {} if config is None else _check_config(config)
     previous = _previous(reinit)
@@ -148,8 +148,11 @@ def _begin(
     from trackway.core._redact import Redactor
 
     redactor = Redactor(settings.redact_names, settings.redact_patterns)
+    # Whether a log of another machine that grew a moment ago means a living process of this
+    # attempt, or one that was killed there just before this job was started again here.
+    shared = rank > 0 or settings.all_ranks
     root = _usable(root, project, run_id)
-    joins = found is not None and found.live
+    joins = found is not None and (found.live or (found.live_elsewhere and shared))
     attempt = 1 if found is None else found.attempt + (0 if joins else 1)
     child = rank > 0 or joins
     writer = LogWriter.create(
@@ -184,8 +187,18 @@ def _begin(
     if settings.companion and (not child or _first_here(rank)):
         _begin_companion(run, settings)
     if not settings.quiet and not child:
-        _greet(run)
+        with guard("greeting"):
+            _greet(run)
     return run
+
+
+def _root(dir: str | os.PathLike[str] | None) -> Path:
+    try:
+        return default_root() if dir is None else Path(dir).expanduser().absolute()
+    except (OSError, RuntimeError):
+        # The working directory was removed, or there is no home. A folder that is nowhere cannot
+        # be written, and the run is recorded elsewhere.
+        return Path("/") / "nowhere" / (dir or "trackway")
 
 
 def _fields(
@@ -347,7 +360,7 @@ def _folder() -> str:
 def _greet(run: Run) -> None:
     try:
         where = os.path.relpath(run.path)
-    except ValueError:
+    except (ValueError, OSError):
         where = str(run.path)
     again = f", attempt {run.attempt}" if run.attempt > 1 else ""
     tell(f"run {run.name} ({run.id}{again}) is recorded in {min(where, str(run.path), key=len)}")

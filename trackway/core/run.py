@@ -6,7 +6,7 @@ import operator
 import threading
 import time as clock
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from itertools import count
 from pathlib import Path
 from time import time
@@ -14,8 +14,10 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final
 from zlib import crc32
 
+import msgspec
+
 from trackway.backend.file.format import EXACT, FRAME, ROW
-from trackway.backend.file.writer import SLOW_WRITE_S, LogWriter
+from trackway.backend.file.writer import MOST_DECLARED, SLOW_WRITE_S, LogWriter, split_names
 from trackway.core._end import End, end_of, of_process
 from trackway.core._guard import guard, guarded_log, note, tell, troubles
 from trackway.core._tree import Tree
@@ -35,6 +37,9 @@ _head: Final = FRAME.pack
 
 _LARGE: Final = float(EXACT // 2)
 """A sum below this hides no integer beyond 2**53, unless others of like size cancel it."""
+
+FINISH_S: Final = 10.0
+"""How long ``finish`` waits for devices and disks."""
 
 _NAMED: Final = 20
 """How many different refused names are told; further ones are counted together."""
@@ -141,6 +146,8 @@ class Run:
         if step is None:
             step = self._next_after_jump() if self._jumped else next(self._steps)
             payload = plan.pack(ROW, plan.id, step, now, *values)
+        elif type(step) is not int:
+            return False
         else:
             payload = plan.pack(ROW, plan.id, step, now, *values)
             if step > self._reached:
@@ -173,14 +180,19 @@ class Run:
         flat = flatten(data)
         found = sort_values(flat)
         self._count_refused(found)
-        if found.devices:
-            self._begin_copies(found, number, now)
-        else:
-            self._store(found, number, now)
-            if len(found.numbers) == len(data) == len(flat):
-                self._learn(tuple(data), found)
         if self._pending:
             self._harvest()
+        if found.devices:
+            # A sum of these would be work for the device: such names take the careful way.
+            self._writer.plans.pop(tuple(data), None)
+            self._begin_copies(found, number, now)
+        elif any(waiting.step == number for waiting in self._pending):
+            self._begin_copies(found, number, now)  # behind what came before it at this step
+        else:
+            self._store(found, number, now)
+            names = tuple(data)
+            if names == tuple(found.numbers):
+                self._learn(names, found)
 
     @guarded_log(_log_fast, _log_any)
     def log(
@@ -251,9 +263,9 @@ class Run:
         plans = self._writer.plans
         if plans is _Closed.plans or set(map(type, names)) - {str}:
             return
-        if len(plans) >= 4096:
+        if len(plans) >= MOST_DECLARED:
             plans.clear()
-        if names not in plans:
+        if names not in plans and len(split_names(names)) == 1:
             plans[names] = self._writer.plan(names, "".join(found.letters[n] for n in names))
 
     def _begin_copies(self, found: Sorted, step: int, time: float) -> None:
@@ -263,15 +275,18 @@ class Run:
         self._pending.append(_Pending(found, copies, step, time))
 
     def _harvest(self) -> None:
-        """Write the rows whose device values have arrived. Never waits."""
-        for _ in range(len(self._pending)):
+        """Write the rows whose device values have arrived, in the order of their calls.
+
+        Never waits: it stops at the first whose values are still on their way.
+        """
+        while self._pending:
             try:
                 waiting = self._pending.popleft()
             except IndexError:
                 return
             if not waiting.copies.ready():
-                self._pending.append(waiting)
-                continue
+                self._pending.appendleft(waiting)
+                return
             found = waiting.found
             found.refused = waiting.copies.refused
             for name, number in waiting.copies.items().items():
@@ -378,8 +393,10 @@ class Run:
         return tuple(self._fields.get("tags") or ())
 
     @tags.setter
-    def tags(self, tags: tuple[str, ...] | list[str]) -> None:
-        self._set(tags=list(dict.fromkeys(map(str, tags))))
+    def tags(self, tags: Iterable[str] | None) -> None:
+        with guard("tags"):
+            given = [tags] if isinstance(tags, str) else tags or ()
+            self._set(tags=list(dict.fromkeys(map(str, given))))
 
     @property
     def notes(self) -> str | None:
@@ -454,6 +471,7 @@ class Run:
 
     def _forked(self) -> None:
         """In a forked child: this process gets a log of its own, when it first records."""
+        self._child = True
         writer, self._writer = self._writer, _Closed
         if isinstance(writer, LogWriter):
             writer.abandon()
@@ -463,12 +481,11 @@ class Run:
         self._open_lock = threading.RLock()
         self._pending.clear()
         self._console = None
-        self._child = True
 
     def __reduce__(self) -> tuple[Callable[..., Run], tuple[Any, ...]]:
         """A run sent to another process records there into a log of its own."""
-        given = (str(self.root), self.project, self.id, self.attempt, self.rank, self._fields)
-        return _attach, given
+        who = (str(self.root), self.project, self.id, self.attempt, self.rank)
+        return _attach, (*who, self._fields, self.config.as_dict(), self._settings)
 
     # -- the end ---------------------------------------------------------------------------
 
@@ -491,7 +508,7 @@ class Run:
         return False
 
     def finish(
-        self, exit_code: int | None = None, timeout_s: float = 10.0, quiet: bool | None = None
+        self, exit_code: int | None = None, timeout_s: float = FINISH_S, quiet: bool | None = None
     ) -> None:
         """End the run. A second call does nothing.
 
@@ -502,15 +519,19 @@ class Run:
             quiet: Accepted for scripts written for other trackers.
         """
         end = End("finished", 0)
-        if exit_code is not None:
-            end = End("failed" if exit_code else "finished", int(exit_code))
+        with guard("finish"):
+            if exit_code is not None:
+                end = End("failed" if exit_code else "finished", int(exit_code))
         self._end(end, timeout_s)
 
-    def _end(self, end: End, timeout_s: float = 10.0) -> None:
+    def _end(self, end: End, timeout_s: float = FINISH_S) -> None:
         if self._finished:
             return
         self._finished = True
-        deadline = clock.monotonic() + timeout_s
+        patience: Any = timeout_s
+        if not isinstance(patience, (int, float)):
+            patience = FINISH_S
+        deadline = clock.monotonic() + patience
         with guard("finish"):
             self._await_devices(deadline)
         with guard("finish"):
@@ -553,6 +574,7 @@ class Run:
                 "state": end.state,
                 "exit_code": end.exit_code,
                 "exception": plain(exception) or None,
+                "at_exit": end.at_exit,
                 "skipped": self._skipped,
                 "refused": dict(list(self._refused.items())[:1000]),
                 "lost_records": writer.loss.records,
@@ -600,20 +622,38 @@ class Run:
         """At the end of the interpreter."""
         end = End()
         with guard("finish"):
-            end = of_process()
+            end = msgspec.structs.replace(of_process(), at_exit=True)
         self._end(end)
 
 
 def _told(kind: str, sentence: str) -> None:
-    note("log file", f"{kind}: {sentence.partition(';')[0]}", sentence)
+    note("log file", kind, sentence)
 
 
 def _attach(
-    root: str, project: str, id: str, attempt: int, rank: int | None, fields: dict[str, Any]
+    root: str,
+    project: str,
+    id: str,
+    attempt: int,
+    rank: int | None,
+    fields: dict[str, Any],
+    config: dict[str, Any],
+    settings: Settings,
 ) -> Run:
     """The run in the process that a pickled one arrived in."""
+    from trackway.core._redact import Redactor
+
     run = Run(
-        root=Path(root), project=project, id=id, attempt=attempt, writer=None, rank=rank, child=True
+        root=Path(root),
+        project=project,
+        id=id,
+        attempt=attempt,
+        writer=None,
+        redactor=Redactor(settings.redact_names, settings.redact_patterns),
+        rank=rank,
+        child=True,
     )
     run._fields = dict(fields)
+    run._settings = settings
+    run.config = Tree(run._config_changed, (), config)
     return run

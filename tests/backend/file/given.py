@@ -181,6 +181,11 @@ def writer_at(
     return LogWriter(path, HEADER, files=(disk or Disk()).files(**others), tell=tell)
 
 
+def unmeasured() -> dict[str, str]:
+    """The environment for a program that could not write its coverage down: it has no disk."""
+    return {name: value for name, value in os.environ.items() if not name.startswith("COVERAGE")}
+
+
 def until(true: Callable[[], object], timeout_s: float = 20.0) -> None:
     """Wait for it."""
     deadline = real_time.monotonic() + timeout_s

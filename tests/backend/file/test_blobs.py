@@ -13,6 +13,8 @@ import trackway
 from trackway.backend.file.blobs import BlobStore
 from trackway.errors import ArgumentError, NotFoundError
 
+from .given import unmeasured
+
 HOME = str(Path(trackway.__file__).parents[1])
 ABC = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
 
@@ -139,7 +141,11 @@ print(blobs.put(b"x" * 5000))
 def test_a_file_that_may_not_be_that_large_leaves_nothing(tmp_path: Path) -> None:
     """EFBIG from a real file, after the first 5000 bytes."""
     done = subprocess.run(
-        [sys.executable, "-c", LIMITED, str(tmp_path)], cwd=HOME, capture_output=True, text=True
+        [sys.executable, "-c", LIMITED, str(tmp_path)],
+        cwd=HOME,
+        env=unmeasured(),
+        capture_output=True,
+        text=True,
     )
     digest = hashlib.sha256(b"x" * 5000).hexdigest()
     assert (done.stdout, done.stderr) == (f"{errno.EFBIG}\n{digest}\n", "")
@@ -166,7 +172,11 @@ def test_processes_may_put_the_same_and_different_blobs_at_once(tmp_path: Path) 
     command = [sys.executable, "-c", CROWD, str(tmp_path)]
     crowd = [
         subprocess.Popen(
-            [*command, str(me)], cwd=HOME, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+            [*command, str(me)],
+            cwd=HOME,
+            env=unmeasured(),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
         )
         for me in range(6)
     ]

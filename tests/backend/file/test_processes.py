@@ -21,7 +21,7 @@ from trackway.backend.file.format import Header
 from trackway.backend.file.reader import LogReader
 from trackway.backend.file.writer import LogWriter
 
-from .given import Disk, row, told, write_rows, writer_at
+from .given import Disk, row, told, unmeasured, write_rows, writer_at
 
 HOME = str(Path(trackway.__file__).parents[1])
 
@@ -32,7 +32,7 @@ from trackway.backend.file.writer import LogWriter
 me = int(sys.argv[2])
 writer = LogWriter.create(Path(sys.argv[1]), project="p", run="r")
 def work(thread):
-    for step in range(250):
+    for step in range(120):
         writer.row({"shared": step, "who": me * 8 + thread}, step, time=1.0)
         names = {f"p{me}/t{thread}/{step % 10}": step, "x": thread}
         writer.row(names, step, time=1.0)
@@ -53,7 +53,11 @@ def test_eight_processes_of_eight_threads_lose_and_double_nothing(tmp_path: Path
     command = [sys.executable, "-c", CROWD, str(tmp_path)]
     crowd = [
         subprocess.Popen(
-            [*command, str(me)], cwd=HOME, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+            [*command, str(me)],
+            cwd=HOME,
+            env=unmeasured(),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
         )
         for me in range(8)
     ]
@@ -73,7 +77,7 @@ def test_eight_processes_of_eight_threads_lose_and_double_nothing(tmp_path: Path
     expected = []
     for me in range(8):
         for thread in range(8):
-            for step in range(250):
+            for step in range(120):
                 expected.append(row(["shared", "who"], step, [step, me * 8 + thread], 1.0))
                 names = [f"p{me}/t{thread}/{step % 10}", "x"]
                 expected.append(row(names, step, [step, thread], 1.0))
@@ -206,6 +210,7 @@ def test_a_kill_costs_nothing_that_was_acknowledged(tmp_path: Path) -> None:
         process = subprocess.Popen(
             [sys.executable, "-c", VICTIM, str(path), str(shared), *map(str, known)],
             cwd=HOME,
+            env=unmeasured(),
             stdout=subprocess.PIPE,
         )
         assert process.stdout is not None

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import time
@@ -25,7 +26,19 @@ from trackway.backend.file.format import (
 from trackway.backend.file.reader import Batch, Damage, LogReader
 
 from .given import HEADER as SAMPLE
-from .given import NOW, Record, event, put, records, row, told, told_of, write_rows, writer_at
+from .given import (
+    NOW,
+    Record,
+    event,
+    put,
+    records,
+    row,
+    told,
+    told_of,
+    unmeasured,
+    write_rows,
+    writer_at,
+)
 from .test_prefixes import mixed_log
 
 quick = settings(
@@ -88,7 +101,7 @@ def test_reading_again_finds_nothing_twice(log: tuple[bytes, list[Record]], tmp_
     path = tmp_path / "w.log"
     path.write_bytes(log[0])
     reader = LogReader(path)
-    assert reader.read().frames == 61
+    assert reader.read().frames == 51
     assert reader.read() == Batch()
 
 
@@ -139,6 +152,30 @@ def test_damage_is_reported_once(tmp_path: Path) -> None:
     with path.open("ab") as file:
         file.write(encode_event("end", NOW, {}))
     assert reader.read().damage == []
+
+
+def test_a_file_that_shrinks_while_it_is_read_is_read_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Less is there than there was a moment ago."""
+    path = tmp_path / "w.log"
+    writer = writer_at(path)
+    made = write_rows(writer, ["x"], range(5))
+    writer.close()
+    whole = path.read_bytes()
+    reader = LogReader(path)
+    size = os.fstat
+
+    def cut(descriptor: int) -> os.stat_result:
+        status = size(descriptor)
+        os.truncate(path, 0)
+        return status
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fstat", cut)
+        assert reader.read() == Batch()
+    path.write_bytes(whole)
+    assert records([reader.read()], reader.keysets) == made
 
 
 # -- a file that is exchanged ----------------------------------------------------------------------
@@ -378,7 +415,9 @@ def test_a_reader_beside_a_writer_sees_every_record_once_and_no_damage(tmp_path:
     """Another process appends as fast as it can."""
     path = tmp_path / "w.log"
     home = str(Path(trackway.__file__).parents[1])
-    process = subprocess.Popen([sys.executable, "-c", WRITER, str(path)], cwd=home)
+    process = subprocess.Popen(
+        [sys.executable, "-c", WRITER, str(path)], cwd=home, env=unmeasured()
+    )
     reader = LogReader(path)
     batches: list[Batch] = []
     over = False

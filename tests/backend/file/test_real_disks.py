@@ -17,7 +17,7 @@ from trackway.backend.file import writer as writer_module
 from trackway.backend.file.blobs import BlobStore
 from trackway.backend.file.writer import LogWriter
 
-from .given import HEADER, row, told, until, write_rows
+from .given import HEADER, row, told, unmeasured, until, write_rows
 
 HOME = str(Path(trackway.__file__).parents[1])
 PRELUDE = """
@@ -43,6 +43,7 @@ def child(code: str, *arguments: object) -> str:
     done = subprocess.run(
         [sys.executable, "-c", PRELUDE + textwrap.dedent(code), *map(str, arguments)],
         cwd=HOME,
+        env=unmeasured(),
         capture_output=True,
         text=True,
         timeout=60,

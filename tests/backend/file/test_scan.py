@@ -119,7 +119,7 @@ def _damaged_rows() -> bytes:
     sound = encode_row(0, 1, 2.0, [1.0])
     broken = bytearray(sound)
     broken[-1] ^= 1
-    return (sound + bytes(broken)) * (MIB // len(sound) // 2)
+    return (sound + bytes(broken)) * (MIB // 4 // len(sound))
 
 
 HOSTILE: dict[str, Callable[[], bytes]] = {
@@ -130,14 +130,14 @@ HOSTILE: dict[str, Callable[[], bytes]] = {
         struct.pack("<IIB", MAX_PAYLOAD // 2, 0, 3) * (8 * MIB // 9)
     ),
     "a short frame every 4 bytes": lambda: b"\x01\x01\x00\x00" * (MIB // 4),
-    "a long frame every 4 bytes": lambda: b"\x0f\x0f\x0f\x00" * MIB,
+    "a long frame every 4 bytes": lambda: b"\x0f\x0f\x0f\x00" * (MIB // 4),
     "long frames between sound ones": lambda: (
         (struct.pack("<IIB", MAX_PAYLOAD - 5, 0, 3) + frame(b"\x05x")) * (MIB // 8 // 19)
         + bytes(8 * MIB)
     ),
     "every second row broken": _damaged_rows,
     "rows in pairs": lambda: b"".join(
-        encode_row(index // 2 % 2, index, 0.0, [1.0]) for index in range(MIB // 37)
+        encode_row(index // 2 % 2, index, 0.0, [1.0]) for index in range(MIB // 4 // 37)
     ),
 }
 
@@ -156,7 +156,7 @@ def test_any_bytes_are_scanned_in_linear_time(name: str) -> None:
 
 def test_memory_is_bounded_by_the_size_of_the_stretch() -> None:
     """No copy of the bytes is made for each look at them."""
-    data = b"\xff" * (16 * MIB) + HOSTILE["a short frame every 4 bytes"]()[: MIB // 4]
+    data = b"\xff" * (16 * MIB) + HOSTILE["a short frame every 4 bytes"]()[: MIB // 16]
     tracemalloc.start()
     try:
         scan(data)

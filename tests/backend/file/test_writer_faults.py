@@ -715,3 +715,297 @@ def test_names_are_declared_again_while_a_log_grows(
     rows = 2000 * ROW_BYTES
     again = size - begun - rows
     assert declaration < again < rows / 4
+
+
+def test_a_log_of_events_alone_declares_nothing(
+    tmp_path: Path, disk: Disk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However large it grows."""
+    monkeypatch.setattr(writer_module, "REDECLARE_BYTES", 100)
+    path = tmp_path / "w.log"
+    writer = writer_at(path, disk)
+    for _ in range(20):
+        disk.clock += 1.5
+        writer.event("console", {"lines": ["x" * 50]}, NOW)
+    writer.close()
+    assert disk.writes[1:] == [disk.writes[1]] * 20
+    assert sum(disk.writes) == path.stat().st_size
+
+
+# -- rare moments ----------------------------------------------------------------------------------
+
+
+def test_several_writes_that_failed_at_once_are_all_kept(tmp_path: Path, disk: Disk) -> None:
+    """As the fast path of ``log`` reports them, from several threads."""
+    path = tmp_path / "w.log"
+    heard = Heard()
+    writer = writer_at(path, disk, heard)
+    made = write_rows(writer, ["x"], [0])
+    disk.room = 0
+    plan = writer.plan(("x",), "f")
+    for step in (1, 2):
+        writer.failed(plan.frame(step, NOW, [step]), 0, OSError(errno.EIO, "Input/output error"))
+        made.append(row(["x"], step, [step]))
+    disk.room = None
+    writer.close(5)
+    sound(path, made)
+    assert heard.kinds == ["disk"]
+
+
+def test_a_half_record_that_another_got_behind_is_written_again(tmp_path: Path, disk: Disk) -> None:
+    """Its first part is damage that readers pass over; nothing is lost, nothing is there twice."""
+    path = tmp_path / "w.log"
+    writer = writer_at(path, disk)
+    made = write_rows(writer, ["x"], [0])
+    half = writer.plan(("x",), "f").frame(1, NOW, [1.0])
+    os.write(writer.fd, half[:20])
+    made += write_rows(writer, ["x"], [2])
+    writer.failed(half, 20, None)
+    writer.close(5)
+    found = told(path)
+    assert found.records == [*made, row(["x"], 1, [1.0])]
+    assert [damage.size for damage in found.damage] == [20]
+    assert (found.pending, writer.loss.records) == (0, 0)
+
+
+def test_trouble_that_comes_back_at_once_is_the_same_threads(
+    tmp_path: Path, disk: Disk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The thread of the former trouble is still there and takes this one, too."""
+    monkeypatch.setattr(writer_module, "RETRY_S", 5.0)
+    path = tmp_path / "w.log"
+    heard = Heard()
+    writer = writer_at(path, disk, heard)
+    made = write_rows(writer, ["x"], [0])
+    for turn in range(3):
+        disk.room = 0
+        made += write_rows(writer, ["x"], [10 * turn + 1])
+        disk.room = None
+        assert writer.flush()
+        made += write_until_well(writer, ["x"], 10 * turn + 2)
+        names = [thread.name for thread in threading.enumerate()]
+        assert names.count("trackway-disk") == 1
+    writer.close()
+    sound(path, made)
+    assert heard.kinds == ["disk", "well"] * 3
+
+
+def test_a_header_that_is_never_stored_is_no_lost_record(tmp_path: Path, disk: Disk) -> None:
+    """Only rows and events count."""
+    disk.room = 0
+    writer = writer_at(tmp_path / "w.log", disk)
+    write_rows(writer, ["x"], [0])
+    writer.close(0.05)
+    assert (writer.loss.records, writer.loss.points) == (1, 1)
+
+
+def no_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As at the end of the interpreter: the writer can start none."""
+    start = threading.Thread.start
+
+    def refuse(thread: threading.Thread) -> None:
+        if thread.name == "trackway-disk":
+            raise RuntimeError("can't create new thread at interpreter shutdown")
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+
+
+def test_without_threads_a_full_disk_is_tried_until_the_end(
+    tmp_path: Path, disk: Disk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And what it did not take is counted."""
+    no_threads(monkeypatch)
+    writer = writer_at(tmp_path / "w.log", disk)
+    disk.room = 0
+    write_rows(writer, ["x"], range(5))
+    assert not writer.flush()
+    writer.close(0.1)
+    assert (writer.loss.records, writer.loss.reasons) == (5, {"No space left on device": 5})
+
+
+def test_without_threads_nobody_waits_for_a_thread_that_hangs(
+    tmp_path: Path, disk: Disk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One flush hangs; another one says no, after the time it may take."""
+    no_threads(monkeypatch)
+    monkeypatch.setattr(writer_module, "FLUSH_WAIT_S", 0.05)
+    path = tmp_path / "w.log"
+    writer = writer_at(path, disk)
+    disk.room = 0
+    made = write_rows(writer, ["x"], range(5))
+    disk.room = None
+    disk.open.clear()
+    answers: list[bool] = []
+    stuck = threading.Thread(target=lambda: answers.append(writer.flush()))
+    stuck.start()
+    assert disk.hanging.wait(20)
+    assert not writer.flush()
+    disk.open.set()
+    stuck.join()
+    assert answers == [True]
+    writer.close(5)
+    sound(path, made)
+
+
+def test_a_record_that_hangs_half_written_at_the_end_is_counted(
+    tmp_path: Path, disk: Disk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may still arrive; nobody waits to see."""
+    monkeypatch.setattr(writer_module, "RETRY_S", 60.0)
+    path = tmp_path / "w.log"
+    writer = writer_at(path, disk)
+    made = write_rows(writer, ["x"], [0])
+    disk.room = 20
+    made += write_rows(writer, ["x"], [1])
+    disk.room = None
+    disk.open.clear()
+    writer.close(0.1)
+    assert disk.hanging.is_set()
+    assert (writer.loss.records, writer.loss.points) == (1, 1)
+    disk.open.set()
+    until(lambda: "trackway-disk" not in [thread.name for thread in threading.enumerate()])
+    sound(path, made)
+
+
+def test_a_record_that_the_disk_refuses_after_the_end_is_counted_once(
+    tmp_path: Path, disk: Disk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The thread that hung finds the log closed, and leaves everything as it is."""
+    monkeypatch.setattr(writer_module, "RETRY_S", 60.0)
+    path = tmp_path / "w.log"
+    writer = writer_at(path, disk)
+    made = write_rows(writer, ["x"], [0])
+    disk.room = 0
+    write_rows(writer, ["x"], [1, 2])
+    disk.open.clear()
+    writer.close(0.1)
+    assert disk.hanging.is_set()
+    disk.open.set()
+    until(lambda: "trackway-disk" not in [thread.name for thread in threading.enumerate()])
+    assert (writer.loss.records, writer.loss.points) == (2, 2)
+    assert writer.loss.reasons == {"No space left on device": 2}
+    sound(path, made)
+
+
+def test_a_log_whose_state_cannot_be_asked_is_opened_again(tmp_path: Path, disk: Disk) -> None:
+    """A network file system that lost the file's handle; a half record is written again whole."""
+    path = tmp_path / "w.log"
+    stale = False
+
+    def fstat(descriptor: int) -> os.stat_result:
+        if stale and descriptor == first:
+            raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
+        return os.fstat(descriptor)
+
+    heard = Heard()
+    writer = writer_at(path, disk, heard, fstat=fstat)
+    first = writer.fd
+    made = write_rows(writer, ["x"], [0])
+    disk.room = 20
+    stale = True
+    made += write_rows(writer, ["x"], [1])
+    disk.room = None
+    made += write_until_well(writer, ["x"], 2)
+    assert writer.fd != first
+    writer.close()
+    os.close(first)
+    found = told(path)
+    assert found.records == made
+    assert [damage.size for damage in found.damage] == [20]
+
+
+def test_a_log_whose_state_cannot_be_asked_at_first_is_written(tmp_path: Path) -> None:
+    """Who it is is then told by its path."""
+    path = tmp_path / "w.log"
+    failing = [True]
+
+    def fstat(descriptor: int) -> os.stat_result:
+        if failing:
+            failing.clear()
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return os.fstat(descriptor)
+
+    writer = writer_at(path, fstat=fstat)
+    made = write_rows(writer, ["x"], range(3))
+    writer.close()
+    sound(path, made)
+    assert writer.trouble is None
+
+
+def test_a_descriptor_that_became_another_file_while_ours_was_removed(
+    tmp_path: Path, disk: Disk
+) -> None:
+    """The other file is left alone; the log begins again."""
+    path, other = tmp_path / "run" / "w.log", tmp_path / "other"
+    writer = writer_at(path, disk)
+    write_rows(writer, ["x"], [0])
+    os.close(writer.fd)
+    descriptor = os.open(other, os.O_CREAT | os.O_RDWR)
+    assert descriptor == writer.fd
+    shutil.rmtree(path.parent)
+    writer.check(disk.clock)
+    made = write_until_well(writer, ["x"], 1)
+    writer.close()
+    sound(path, made)
+    os.close(descriptor)
+    assert other.read_bytes() == b""
+
+
+def test_a_disk_that_takes_nothing_of_a_copy_is_full(tmp_path: Path, disk: Disk) -> None:
+    """No bytes and no error, as some file systems answer: tried again later."""
+    path = tmp_path / "run" / "w.log"
+    nothing = False
+
+    def write(descriptor: int, data: bytes) -> int:
+        return 0 if nothing else disk.write(descriptor, data)
+
+    writer = writer_at(path, disk, write=write)
+    made = write_rows(writer, ["x"], range(3))
+    shutil.rmtree(path.parent)
+    nothing = True
+    disk.clock += 1.5
+    made += write_rows(writer, ["x"], [3])
+    assert not writer.flush()
+    nothing = False
+    made += write_until_well(writer, ["x"], 4)
+    writer.close()
+    sound(path, made)
+
+
+def test_a_log_that_does_not_close_cleanly_is_told(tmp_path: Path, disk: Disk) -> None:
+    """An error that a network file system kept for the end."""
+
+    def close(descriptor: int) -> None:
+        os.close(descriptor)
+        raise OSError(errno.EDQUOT, os.strerror(errno.EDQUOT))
+
+    heard = Heard()
+    path = tmp_path / "w.log"
+    writer = writer_at(path, disk, heard, close=close)
+    made = write_rows(writer, ["x"], [0])
+    writer.close()
+    assert heard.sentences == ["the log did not close cleanly (Disk quota exceeded)."]
+    sound(path, made)
+
+
+def test_an_abandoned_log_is_left_as_it_is(tmp_path: Path, disk: Disk) -> None:
+    """What it held in memory is dropped, what comes goes nowhere, and nothing is said."""
+    path = tmp_path / "w.log"
+    heard = Heard()
+    writer = writer_at(path, disk, heard)
+    write_rows(writer, ["x"], range(3))
+    disk.room = 10
+    write_rows(writer, ["x"], [3])
+    before = path.read_bytes()
+    descriptor = writer.fd
+    writer.abandon()
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.fstat(descriptor)
+    disk.room = None
+    assert not writer.row({"x": 9.0, "y": 1.0}, 9)
+    assert writer.flush()
+    writer.close()
+    writer.abandon()
+    assert path.read_bytes() == before
+    assert (heard.kinds, writer.loss.records) == (["disk"], 0)

@@ -38,12 +38,14 @@ class Standing(msgspec.Struct, frozen=True):
 
     Attributes:
         attempt: The highest attempt so far.
-        live: Whether a process of that attempt is still at it.
+        live: Whether a process of that attempt is still at it on this machine.
+        live_elsewhere: Whether one on another machine wrote within the last minute.
         next_step: One more than the highest step near the end of any log.
     """
 
     attempt: int
     live: bool
+    live_elsewhere: bool
     next_step: int
 
 
@@ -75,8 +77,14 @@ def standing(folder: Path) -> Standing | None:
     tails = [(log, _Tail.of(log.path)) for log in found if log.role in ("train", "worker")]
     latest = [log for log in found if log.attempt == attempt]
     ended = any(t.ended for log, t in tails if log.attempt == attempt and log.role == "train")
-    live = not ended and not _saw_death(latest) and any(map(_writes_still, latest))
-    return Standing(attempt, live, max((tail.next_step for _, tail in tails), default=0))
+    here = [log for log in latest if log.host == host_name()]
+    if ended or _saw_death(latest):
+        latest = here = []
+    live = any(map(_writes_still, here))
+    live_elsewhere = any(_writes_still(log) for log in latest if log not in here)
+    return Standing(
+        attempt, live, live_elsewhere, max((tail.next_step for _, tail in tails), default=0)
+    )
 
 
 def first_header(path: Path) -> Header | None:

@@ -76,8 +76,10 @@ def run_folders(root: Path, project: str) -> Iterator[Path]:
 
 def logs(folder: Path) -> list[Path]:
     """The logs of one run, sorted by name; empty where the folder is gone."""
-    with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+    with contextlib.suppress(OSError):
         return sorted(
-            Path(entry.path) for entry in os.scandir(folder) if entry.name.endswith(".log")
+            Path(entry.path)
+            for entry in os.scandir(folder)
+            if entry.name.endswith(".log") and entry.is_file()
         )
     return []

@@ -119,7 +119,7 @@ class LogReader:
             first = bytes(_read_at(file, 0, FRAME.size))
             # Invariant: an inode number alone says nothing, the next file may get it again.
             same = self._identity in (None, status.st_ino) and first.startswith(self._first)
-            if not same or status.st_size < self.offset:
+            if self.offset and not (same and status.st_size >= self.offset):
                 self._restart()
             self._identity, self._first = status.st_ino, first
             while self.offset < status.st_size:
@@ -170,7 +170,8 @@ class LogReader:
         kinds = ids << 32 | lengths
         for kind in np.unique(kinds).tolist():
             mine = starts if kind == kinds[0] and (kinds == kind).all() else starts[kinds == kind]
-            keyset, length = kind >> 32, kind & 0xFFFFFFFF
+            # An id from 2**31 on has made the sum negative; its bits are all there.
+            keyset, length = kind >> 32 & 0xFFFFFFFF, kind & 0xFFFFFFFF
             count = (length - ROW_HEAD.size) // 8
             rows = _rows_at(view, mine, length, count)
             batch.points += len(mine) * count

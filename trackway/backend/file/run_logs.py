@@ -122,7 +122,8 @@ class RunLogs:
         except FileNotFoundError:
             del self._written[written.reader.path]
             return True
-        if written.reader.restarts != restarts:
+        restarted = written.reader.restarts != restarts
+        if restarted:
             written.clear()
         written.rows += batch.rows
         written.events += batch.events
@@ -130,7 +131,7 @@ class RunLogs:
         written.frames += batch.frames
         written.points += batch.points
         written.unknown += batch.unknown
-        return batch.frames > 0
+        return restarted or batch.frames > 0
 
     def events(self, types: Iterable[str] | None = None) -> list[tuple[Written, Event]]:
         """The events of these types (or all) with their writers, by time, then place in the log."""
@@ -154,7 +155,7 @@ class RunLogs:
             if space == METRIC:
                 for _, event in written.events:
                     if event.type == "value":
-                        names.update(event.fields.get("data") or ())
+                        names.update(_data_of(event))
         return sorted(names)
 
     def columns(self, key: str, space: str = METRIC) -> Columns:
@@ -202,12 +203,18 @@ def _parts_of(number: int, written: Written, key: str, space: str) -> list[_Part
     return parts
 
 
+def _data_of(event: Event) -> dict[str, Any]:
+    """What a ``value`` event holds; nothing where that is no map of texts."""
+    data = event.fields.get("data")
+    return data if isinstance(data, dict) and {*map(type, data)} <= {str} else {}
+
+
 def _part_of_events(number: int, written: Written, key: str) -> _Part | None:
     """Values that were stored as events: large integers, text, lists."""
     found = [
-        (offset, event.fields.get("step"), event.time, event.fields["data"][key])
+        (offset, event.fields.get("step"), event.time, _data_of(event)[key])
         for offset, event in written.events
-        if event.type == "value" and key in (event.fields.get("data") or ())
+        if event.type == "value" and key in _data_of(event)
     ]
     if not found:
         return None

@@ -84,6 +84,8 @@ UNSTORABLE: Final = (
 
 RETIRED_S: Final = 5.0
 
+MOST_DECLARED: Final = 4096
+
 CHECK_S: Final = 1.0
 REDECLARE_BYTES: Final = 1 << 20
 REDECLARE_SHARE: Final = 16
@@ -340,9 +342,14 @@ class LogWriter:
         with self._lock:
             known = self._declared.get(key)
             if known is None:
-                known = Plan(Keyset(self._next_keyset, names, types, space))
+                if len(self._declared) >= MOST_DECLARED:
+                    # Those in use are declared again, under another id, when they are met again.
+                    self._declared.clear()
+                    self._declared_bytes = 0
+                # Taken before it is used: a signal handler may log in between.
+                number, self._next_keyset = self._next_keyset, self._next_keyset + 1
+                known = Plan(Keyset(number, names, types, space))
                 declaration = encode_keyset(known.keyset)
-                self._next_keyset += 1
                 self._declared[key] = known
                 self._declared_bytes += len(declaration)
                 # Twice, so that a damaged byte in one declaration costs no row its names.
@@ -429,9 +436,10 @@ class LogWriter:
         self._halves.clear()
         self._in_hand = []
         self.write = _nowhere
-        if self.fd >= 0:
-            descriptor, self.fd = self.fd, -1
-            self._files.close(descriptor)
+        descriptor, self.fd = self.fd, -1
+        with contextlib.suppress(OSError):
+            if descriptor >= 0 and self._is_ours(self._files.fstat(descriptor)):
+                self._files.close(descriptor)
 
     # -- trouble ---------------------------------------------------------------------------
 
@@ -463,8 +471,17 @@ class LogWriter:
         self._debt_time = now
         if self._debt > SLOW_DEBT_S and not self._keeping and not self._closed:
             self._debt = 0.0
+            if 2 * self._others_take() > duration_s:
+                return  # nor this: getting the interpreter back from busy threads takes as long
             with self._lock:
                 self._enter(f"writes take {duration_s * 1000:.1f} ms", slow=True)
+
+    def _others_take(self) -> float:
+        """What it takes to give the interpreter to the program's other threads and have it back."""
+        started = self._files.time()
+        for _ in range(3):
+            self._files.give_way()
+        return (self._files.time() - started) / 3
 
     def check(self, now: float) -> None:
         """Once a second: is the file still in its folder, and are the names still near?"""
@@ -478,7 +495,7 @@ class LogWriter:
         elif status.st_nlink == 0:
             with self._lock:
                 self._enter("the folder of the run was removed", slow=False)
-        elif status.st_size - self._declared_at > max(
+        elif self._declared and status.st_size - self._declared_at > max(
             REDECLARE_BYTES, REDECLARE_SHARE * self._declared_bytes
         ):
             self._declared_at = status.st_size + self._declared_bytes
@@ -641,7 +658,7 @@ class LogWriter:
             taken, self._in_hand = self._in_hand, []
             if self._closed:
                 return  # ``close`` has counted it
-            if count == 0:
+            if count == 0 < size:
                 self._kept.extendleft(reversed(taken))
                 return
             self._kept_bytes -= size

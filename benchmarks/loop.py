@@ -1,0 +1,134 @@
+"""A training loop of 2 ms steps that logs 10 scalars each: how much slower, and at what cost.
+
+Slower: every contestant trains in turns of half a second, one after the other, stopped with all its
+threads while it is not its turn. Each turn is divided by the bare turns of the same round. A
+second bare program is a contestant like any other: what it shows is noise. Behind each figure
+stands its standard error.
+
+Processor time: what the whole process used, less what the thread that trains used inside the steps,
+less the same of the bare program. So threads of the tracker count, and the steps' own noise does
+not.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any, Final
+
+from benchmarks._contest import Contestant, FailedError, contestant, rotated
+from benchmarks._figures import Figure, missing, progress, standard_error
+
+KEYS: Final = 10
+STEP_S: Final = 0.002
+TURN_STEPS: Final = 250
+AGAIN: Final = "bare again"
+
+
+def measure(folder: Path, *, quick: bool, peers: Sequence[str]) -> list[Figure]:
+    """The slowdown, then the processor time."""
+    with contestant("calibrate", "bare", folder, step_s=STEP_S) as child:
+        repeats = child.answer()["repeats"]
+    figures = _slowdown(folder, repeats, 8 if quick else 60, peers)
+    return figures + _processor(folder, repeats, quick, peers)
+
+
+def _slowdown(folder: Path, repeats: int, rounds: int, peers: Sequence[str]) -> list[Figure]:
+    what = "slower than the bare loop"
+    children: dict[str, Contestant] = {}
+    turns: dict[str, list[float]] = {}
+    failed: dict[str, str] = {}
+    with ExitStack() as stack:
+        for who in ("bare", "trackway", AGAIN, *peers):
+            try:
+                child = contestant("turns", who, folder, repeats=repeats, keys=KEYS)
+                children[who] = stack.enter_context(child)
+                children[who].answer()
+                children[who].ask(steps=50)
+                children[who].pause()
+                turns[who] = []
+            except FailedError as error:
+                failed[who] = str(error)
+        names = list(turns)
+        for number in range(rounds):
+            for who in rotated(names, number):
+                if who in failed or (who in peers and number >= 20):
+                    continue
+                progress(f"loop: round {number + 1} of {rounds}, {who}")
+                try:
+                    turns[who].append(_turn(children[who]))
+                except FailedError as error:
+                    failed[who] = str(error)
+    figures = []
+    for who in ("trackway", AGAIN, *peers):
+        budget = 0.5 if who == "trackway" else None
+        if who in failed:
+            figures.append(missing(what, who, "%", failed[who], budget=budget))
+            continue
+        bare = [
+            first if who == AGAIN else (first + second) / 2
+            for first, second in zip(turns["bare"], turns[AGAIN], strict=True)
+        ]
+        each = [100 * (own / base - 1) for own, base in zip(turns[who], bare, strict=False)]
+        error_of = f"+- {standard_error(each):.2f} %"
+        note = f"{error_of}: the noise" if who == AGAIN else error_of
+        figures.append(Figure.of(what, who, each, "%", budget=budget, note=note))
+    return figures
+
+
+def _turn(child: Contestant) -> float:
+    child.resume()
+    wall: float = child.ask(steps=TURN_STEPS)["wall"]
+    child.pause()
+    return wall
+
+
+def _processor(folder: Path, repeats: int, quick: bool, peers: Sequence[str]) -> list[Figure]:
+    arguments: dict[str, Any] = {
+        "repeats": repeats,
+        "keys": KEYS,
+        "steps": 1_000 if quick else 10_000,
+        "limit_s": 5.0 if quick else 30.0,
+    }
+    names = ["bare", "trackway", *peers]
+    found: dict[str, list[dict[str, Any]]] = {who: [] for who in names}
+    failed: dict[str, str] = {}
+    for number in range(2 if quick else 3):
+        for who in rotated(names, number):
+            if who in failed:
+                continue
+            try:
+                with contestant("processor", who, folder, **arguments) as child:
+                    found[who].append(child.answer())
+            except FailedError as error:
+                failed[who] = str(error)
+    base = statistics.median(one["loop_ns"] / one["steps"] for one in found["bare"])
+    return [
+        figure
+        for included in (False, True)
+        for who in ("trackway", *peers)
+        for figure in [_processor_figure(who, found[who], failed, base, included)]
+    ]
+
+
+def _processor_figure(
+    who: str, found: list[dict[str, Any]], failed: dict[str, str], base: float, included: bool
+) -> Figure:
+    what = "processor per call"
+    what += ", with init and finish" if included else ", in the loop"
+    budget = 6.0 if who == "trackway" else None
+    if who in failed:
+        return missing(what, who, "µs", failed[who], budget=budget)
+    each = []
+    for one in found:
+        beyond = one["start_ns"] + one["finish_ns"] if included else 0
+        each.append(((one["loop_ns"] + beyond) / one["steps"] - base) / 1000)
+    steps = statistics.median(one["steps"] for one in found)
+    note = f"{steps:.0f} calls"
+    if included:
+        start = statistics.median(one["start_ns"] for one in found) / 1e6
+        finish = statistics.median(one["finish_ns"] for one in found) / 1e6
+        note += f"; import and init {start:.1f} ms, finish {finish:.1f} ms"
+    return Figure.of(what, who, each, "µs", budget=budget, note=note)
