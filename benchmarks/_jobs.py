@@ -86,13 +86,14 @@ def log_call(channel: Channel, who: str, cases: Sequence[tuple[str, int, str]], 
 def floor(keys: int, path: Path) -> Callable[[Any], object]:
     """Pack, checksum, join, write: a frame of the size that Trackway writes, by itself."""
     pack = struct.Struct(f"<BIqd{keys}d").pack
-    size = struct.calcsize(f"<BIqd{keys}d").to_bytes(4, "little")
+    size = struct.calcsize(f"<BIqd{keys}d")
+    head = struct.Struct("<II").pack
     fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
     write = os.write
 
     def append(values: Sequence[float]) -> None:
         payload = pack(3, 0, 0, 0.0, *values)
-        write(fd, size + crc32(payload).to_bytes(4, "little") + payload)
+        write(fd, head(size, crc32(payload)) + payload)
 
     return append
 
@@ -218,6 +219,7 @@ def processor(
     step = training_step(repeats)
     values = rows(keys)
     tracker = make(who)
+    tracker.load()
     own, whole = time.thread_time_ns, time.process_time_ns
     begin = whole()
     log = tracker.start()

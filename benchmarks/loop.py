@@ -41,7 +41,7 @@ def _slowdown(folder: Path, repeats: int, rounds: int, peers: Sequence[str]) -> 
     turns: dict[str, list[float]] = {}
     failed: dict[str, str] = {}
     with ExitStack() as stack:
-        for who in ("bare", "trackway", AGAIN, *peers):
+        for who in ("bare", "trackway", AGAIN, "floor", *peers):
             try:
                 child = contestant("turns", who, folder, repeats=repeats, keys=KEYS)
                 children[who] = stack.enter_context(child)
@@ -62,7 +62,7 @@ def _slowdown(folder: Path, repeats: int, rounds: int, peers: Sequence[str]) -> 
                 except FailedError as error:
                     failed[who] = str(error)
     figures = []
-    for who in ("trackway", AGAIN, *peers):
+    for who in ("trackway", "floor", AGAIN, *peers):
         budget = 0.5 if who == "trackway" else None
         if who in failed:
             figures.append(missing(what, who, "%", failed[who], budget=budget))
@@ -92,7 +92,7 @@ def _processor(folder: Path, repeats: int, quick: bool, peers: Sequence[str]) ->
         "steps": 1_000 if quick else 10_000,
         "limit_s": 5.0 if quick else 30.0,
     }
-    names = ["bare", "trackway", *peers]
+    names = ["bare", "trackway", "floor", *peers]
     found: dict[str, list[dict[str, Any]]] = {who: [] for who in names}
     failed: dict[str, str] = {}
     for number in range(2 if quick else 3):
@@ -105,30 +105,35 @@ def _processor(folder: Path, repeats: int, quick: bool, peers: Sequence[str]) ->
             except FailedError as error:
                 failed[who] = str(error)
     base = statistics.median(one["loop_ns"] / one["steps"] for one in found["bare"])
-    return [
-        figure
-        for included in (False, True)
-        for who in ("trackway", *peers)
-        for figure in [_processor_figure(who, found[who], failed, base, included)]
-    ]
+    figures = []
+    for included in (False, True):
+        whole = {who: _per_call(one, base, included) for who, one in found.items() if one}
+        floor = statistics.median(whole["floor"])
+        for who in ("floor", "trackway", *peers):
+            what = "processor per call"
+            what += ", with init and finish" if included else ", in the loop"
+            budget = 6.0 if who == "trackway" else None
+            if who in failed:
+                figures.append(missing(what, who, "µs", failed[who], budget=budget))
+                continue
+            more: dict[str, Any] = {"budget": budget, "note": _note(found[who], included)}
+            more["floor"] = None if who == "floor" else floor
+            figures.append(Figure.of(what, who, whole[who], "µs", **more))
+    return figures
 
 
-def _processor_figure(
-    who: str, found: list[dict[str, Any]], failed: dict[str, str], base: float, included: bool
-) -> Figure:
-    what = "processor per call"
-    what += ", with init and finish" if included else ", in the loop"
-    budget = 6.0 if who == "trackway" else None
-    if who in failed:
-        return missing(what, who, "µs", failed[who], budget=budget)
+def _per_call(found: list[dict[str, Any]], base: float, included: bool) -> list[float]:
+    """Microseconds beyond the bare loop, of each round."""
     each = []
     for one in found:
         beyond = one["start_ns"] + one["finish_ns"] if included else 0
         each.append(((one["loop_ns"] + beyond) / one["steps"] - base) / 1000)
-    steps = statistics.median(one["steps"] for one in found)
+    return each
+
+
+def _note(found: list[dict[str, Any]], included: bool) -> str:
+    steps, start, finish = (
+        statistics.median(one[key] for one in found) for key in ("steps", "start_ns", "finish_ns")
+    )
     note = f"{steps:.0f} calls"
-    if included:
-        start = statistics.median(one["start_ns"] for one in found) / 1e6
-        finish = statistics.median(one["finish_ns"] for one in found) / 1e6
-        note += f"; import and init {start:.1f} ms, finish {finish:.1f} ms"
-    return Figure.of(what, who, each, "µs", budget=budget, note=note)
+    return note + f"; init {start / 1e6:.1f} ms, finish {finish / 1e6:.1f} ms" if included else note

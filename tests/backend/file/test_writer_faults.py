@@ -570,6 +570,20 @@ def test_a_busy_machine_is_no_slow_disk(tmp_path: Path) -> None:
     writer.close()
 
 
+def test_busy_threads_are_no_slow_disk(tmp_path: Path, disk: Disk) -> None:
+    """Where other threads keep the interpreter for as long, the write may have taken nothing."""
+
+    def give_way() -> None:
+        disk.clock += 0.08
+
+    heard = Heard()
+    writer = writer_at(tmp_path / "w.log", disk, heard, give_way=give_way)
+    disk.cost_s = 0.1
+    write_rows(writer, ["x"], range(20))
+    assert heard.kinds == []
+    writer.close()
+
+
 # -- a disk that hangs -----------------------------------------------------------------------------
 
 
@@ -732,6 +746,24 @@ def test_a_log_of_events_alone_declares_nothing(
     assert sum(disk.writes) == path.stat().st_size
 
 
+def test_very_many_keysets_are_not_all_remembered(
+    tmp_path: Path, disk: Disk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those that come again are declared again, under another id; every row has its names."""
+    monkeypatch.setattr(writer_module, "MOST_DECLARED", 10)
+    path = tmp_path / "w.log"
+    writer = writer_at(path, disk)
+    kept = writer.plan(("kept",), "f")
+    made = []
+    for turn in range(3):
+        for number in range(25):
+            made += write_rows(writer, [f"name {number}"], [turn])
+        writer.write_frame(kept.frame(turn, NOW, [turn]))
+        made.append(row(["kept"], turn, [turn]))
+    writer.close()
+    sound(path, made)
+
+
 # -- rare moments ----------------------------------------------------------------------------------
 
 
@@ -888,6 +920,21 @@ def test_a_record_that_the_disk_refuses_after_the_end_is_counted_once(
     sound(path, made)
 
 
+def test_a_flush_that_comes_after_the_end_does_nothing(tmp_path: Path, disk: Disk) -> None:
+    """The thread of the trouble was about to begin when the log was closed."""
+    path = tmp_path / "w.log"
+    writer = writer_at(path, disk)
+    made = write_rows(writer, ["x"], [0])
+    disk.room = 0
+    write_rows(writer, ["x"], [1])
+    writer.close(0.05)
+    path.unlink()
+    disk.room = None
+    assert not writer._flush()
+    assert not path.exists()
+    assert (len(made), writer.loss.records) == (1, 1)
+
+
 def test_a_log_whose_state_cannot_be_asked_is_opened_again(tmp_path: Path, disk: Disk) -> None:
     """A network file system that lost the file's handle; a half record is written again whole."""
     path = tmp_path / "w.log"
@@ -1009,3 +1056,17 @@ def test_an_abandoned_log_is_left_as_it_is(tmp_path: Path, disk: Disk) -> None:
     writer.abandon()
     assert path.read_bytes() == before
     assert (heard.kinds, writer.loss.records) == (["disk"], 0)
+
+
+def test_a_descriptor_that_became_another_file_is_not_abandoned(tmp_path: Path, disk: Disk) -> None:
+    """A child that closed everything and opened files of its own keeps those."""
+    writer = writer_at(tmp_path / "w.log", disk)
+    os.close(writer.fd)
+    descriptor = os.open(tmp_path / "other", os.O_CREAT | os.O_RDWR)
+    assert descriptor == writer.fd
+    writer.abandon()
+    assert os.write(descriptor, b"mine") == 4
+    os.close(descriptor)
+    writer = writer_at(tmp_path / "w2.log", disk)
+    os.close(writer.fd)
+    writer.abandon()

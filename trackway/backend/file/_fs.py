@@ -52,7 +52,7 @@ class FileSystem(msgspec.Struct):
     close: Callable[[int], None] = os.close
     make_folder: Callable[[Path], None] = lambda path: os.makedirs(path, exist_ok=True)
     waits: Callable[[], int] = _waits
-    give_way: Callable[[], None] = lambda: time.sleep(0)
+    give_way: Callable[[], None] = lambda: time.sleep(1e-4)
     time: Callable[[], float] = time.time
 
     def but(self, **calls: Any) -> FileSystem:

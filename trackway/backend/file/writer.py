@@ -471,17 +471,19 @@ class LogWriter:
         self._debt_time = now
         if self._debt > SLOW_DEBT_S and not self._keeping and not self._closed:
             self._debt = 0.0
-            if 2 * self._others_take() > duration_s:
+            if 3 * self._others_take() > duration_s:
                 return  # nor this: getting the interpreter back from busy threads takes as long
             with self._lock:
                 self._enter(f"writes take {duration_s * 1000:.1f} ms", slow=True)
 
     def _others_take(self) -> float:
         """What it takes to give the interpreter to the program's other threads and have it back."""
-        started = self._files.time()
-        for _ in range(3):
+        longest = 0.0
+        for _ in range(5):
+            started = self._files.time()
             self._files.give_way()
-        return (self._files.time() - started) / 3
+            longest = max(longest, self._files.time() - started)
+        return longest
 
     def check(self, now: float) -> None:
         """Once a second: is the file still in its folder, and are the names still near?"""
