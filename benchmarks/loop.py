@@ -5,7 +5,8 @@ threads while it is not its turn. Each turn is divided by the bare turns of the 
 second bare program is a contestant like any other: what it shows is noise. Behind each figure
 stands its standard error.
 
-Processor time: what the whole process used, less what the thread that trains used inside the steps,
+Processor time, in that loop and call after call with nothing between (in the loop the steps have
+pushed the tracker out of the processor's caches): what the whole process used, less what the thread that trains used inside the steps,
 less the same of the bare program. So threads of the tracker count, and the steps' own noise does
 not.
 """
@@ -32,7 +33,8 @@ def measure(folder: Path, *, quick: bool, peers: Sequence[str]) -> list[Figure]:
     with contestant("calibrate", "bare", folder, step_s=STEP_S) as child:
         repeats = child.answer()["repeats"]
     figures = _slowdown(folder, repeats, 8 if quick else 60, peers)
-    return figures + _processor(folder, repeats, quick, peers)
+    figures += _processor(folder, "processor per call, in the loop", repeats, quick, peers)
+    return figures + _processor(folder, "processor per call, call after call", 0, quick, peers)
 
 
 def _slowdown(folder: Path, repeats: int, rounds: int, peers: Sequence[str]) -> list[Figure]:
@@ -85,12 +87,14 @@ def _turn(child: Contestant) -> float:
     return wall
 
 
-def _processor(folder: Path, repeats: int, quick: bool, peers: Sequence[str]) -> list[Figure]:
+def _processor(
+    folder: Path, what: str, repeats: int, quick: bool, peers: Sequence[str]
+) -> list[Figure]:
     arguments: dict[str, Any] = {
         "repeats": repeats,
         "keys": KEYS,
-        "steps": 1_000 if quick else 10_000,
-        "limit_s": 5.0 if quick else 30.0,
+        "steps": (1_000 if quick else 10_000) if repeats else 100_000,
+        "limit_s": 30.0 if repeats and not quick else 5.0,
     }
     names = ["bare", "trackway", "floor", *peers]
     found: dict[str, list[dict[str, Any]]] = {who: [] for who in names}
@@ -110,15 +114,14 @@ def _processor(folder: Path, repeats: int, quick: bool, peers: Sequence[str]) ->
         whole = {who: _per_call(one, base, included) for who, one in found.items() if one}
         floor = statistics.median(whole["floor"])
         for who in ("floor", "trackway", *peers):
-            what = "processor per call"
-            what += ", with init and finish" if included else ", in the loop"
+            told = f"{what}; with init and finish" if included else what
             budget = 6.0 if who == "trackway" else None
             if who in failed:
-                figures.append(missing(what, who, "µs", failed[who], budget=budget))
+                figures.append(missing(told, who, "µs", failed[who], budget=budget))
                 continue
             more: dict[str, Any] = {"budget": budget, "note": _note(found[who], included)}
             more["floor"] = None if who == "floor" else floor
-            figures.append(Figure.of(what, who, whole[who], "µs", **more))
+            figures.append(Figure.of(told, who, whole[who], "µs", **more))
     return figures
 
 

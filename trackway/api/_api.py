@@ -6,10 +6,17 @@ import os
 from pathlib import Path
 
 from trackway.api._run import StoredRun
+from trackway.backend.file.attempts import first_header
 from trackway.backend.file.folder import default_root, logs, projects, run_folders
 from trackway.errors import NotFoundError
 
 __all__ = ["Api"]
+
+
+def _begun(paths: list[Path]) -> float:
+    """When the first of these logs was begun, by their headers alone."""
+    headers = filter(None, map(first_header, paths))
+    return min((header.created for header in headers), default=0.0)
 
 
 class Api:
@@ -41,12 +48,12 @@ class Api:
             told = ", ".join(there) or "none yet"
             raise NotFoundError(f"no project {project!r} in {self.root}; there are: {told}")
         found = [
-            StoredRun(self.root, name, folder.name)
+            (-_begun(paths), folder.name, StoredRun(self.root, name, folder.name))
             for name in (there if project is None else [project])
             for folder in run_folders(self.root, name)
-            if logs(folder)
+            if (paths := logs(folder))
         ]
-        return sorted(found, key=lambda run: (-run.created, run.id))
+        return [run for _, _, run in sorted(found, key=lambda entry: entry[:2])]
 
     def run(self, which: str) -> StoredRun:
         """One run by ``project/id``, id, or name; the newest where a name was used again.

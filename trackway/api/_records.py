@@ -17,11 +17,11 @@ from trackway.api._history import resolve
 from trackway.backend.file.format import METRIC
 from trackway.backend.file.run_logs import (
     Columns,
+    Part,
     RunLogs,
     Written,
-    _data_of,
-    _joined,
-    _Part,
+    data_of,
+    joined,
 )
 
 __all__ = ["Block", "Group", "Records"]
@@ -177,7 +177,7 @@ def _event_blocks(number: int, written: Written) -> Iterator[Block]:
     """Values that were stored as events: large integers, text, lists."""
     alike: dict[tuple[str, ...], list[tuple[int, Any, float, Any]]] = {}
     for offset, event in written.events:
-        data = _data_of(event)
+        data = data_of(event)
         if event.type == "value" and data:
             record = offset, event.fields.get("step"), event.time, tuple(data.values())
             alike.setdefault(tuple(data), []).append(record)
@@ -208,9 +208,9 @@ def _chosen(
     if plain is not None:
         return _numbers(blocks), plain
     parts = [
-        _Part(b.writer, b.attempt, "i", b.offsets, b.steps, b.times, _numbers([b])) for b in blocks
+        Part(b.writer, b.attempt, "i", b.offsets, b.steps, b.times, _numbers([b])) for b in blocks
     ]
-    columns: Columns = _joined(parts)
+    columns: Columns = joined(parts)
     series = resolve("", columns, attempts=attempts, repeats=repeats, order=order)
     return series.values, series.steps
 

@@ -174,8 +174,11 @@ def _attempt(number: int, writers: list[Written], ends: list[Event], now: float)
     main = next((w for w in writers if w.header and w.header.role == "train"), writers[0])
     attempt = Attempt(number)
     headers = [w.header for w in writers if w.header]
-    if headers:
-        attempt.started = min(header.created for header in headers)
+    began = [header.created for header in headers]
+    if not began:  # the headers are damaged: the first record will do
+        began = [event.time for w in writers for _, event in w.events[:1]]
+        began += [float(rows.times[0]) for w in writers for rows in w.rows[:1]]
+    attempt.started = min(began, default=0.0)
     if main.header:
         attempt.host, attempt.pid = main.header.host, main.header.pid
     told = [event for event in ends if event.type == "end"]

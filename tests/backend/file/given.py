@@ -178,7 +178,13 @@ def writer_at(
     **others: Any,
 ) -> LogWriter:
     """A writer with a fixed header whose clock stands still."""
-    return LogWriter(path, HEADER, files=(disk or Disk()).files(**others), tell=tell)
+    writer = LogWriter(path, HEADER, files=(disk or Disk()).files(**others), tell=tell)
+    opened.append(writer)
+    return writer
+
+
+opened: list[LogWriter] = []
+"""The writers of the test that runs, to be closed where it failed half way."""
 
 
 def unmeasured() -> dict[str, str]:

@@ -14,15 +14,19 @@ from trackway.backend.file import writer as writer_module
 from trackway.backend.file.format import FRAME, Keyset, encode_keyset, encode_row
 from trackway.backend.file.writer import LogWriter
 
-from .given import NOW, Disk, Record, event, row, told, until, write_rows, writer_at
+from .given import NOW, Disk, Record, event, opened, row, told, until, write_rows, writer_at
 
 ROW_BYTES = len(encode_row(0, 0, NOW, [0.0]))
 
 
 @pytest.fixture(autouse=True)
-def _soon(monkeypatch: pytest.MonkeyPatch) -> None:
+def _soon(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """A writer in trouble tries again after milliseconds rather than a second."""
     monkeypatch.setattr(writer_module, "RETRY_S", 0.01)
+    opened.clear()
+    yield
+    for writer in opened:
+        writer.close(0.05)
 
 
 @pytest.fixture
@@ -346,7 +350,7 @@ def test_a_full_disk_on_the_way_back_leaves_no_part_of_a_log(tmp_path: Path, dis
     assert not writer.flush()
     disk.room = 500
     assert not writer.flush()
-    assert list(path.parent.iterdir()) == []
+    until(lambda: disk.room == 0 and list(path.parent.iterdir()) == [])
     disk.room = None
     made += write_until_well(writer, ["x"], 51)
     writer.close()

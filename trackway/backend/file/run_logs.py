@@ -17,6 +17,10 @@ from trackway.backend.file.reader import Damage, LogReader, Rows
 __all__ = ["Columns", "RunLogs", "Written"]
 
 
+_Place = tuple[Rows, int, str]
+_Value = tuple[int, int, float, Any]
+
+
 @dataclass(slots=True)
 class Written:
     """What one writer wrote, as far as it was read."""
@@ -28,6 +32,8 @@ class Written:
     frames: int = 0
     points: int = 0
     unknown: int = 0
+    _places: dict[str, dict[str, list[_Place]]] = field(default_factory=dict)
+    _values: dict[str, list[_Value]] | None = None
 
     @property
     def header(self) -> Header | None:
@@ -38,6 +44,38 @@ class Written:
     def attempt(self) -> int:
         """The attempt it belongs to."""
         return self.header.attempt if self.header else 1
+
+    def places(self, space: str) -> dict[str, list[_Place]]:
+        """Where the values of each metric are: rows, column, type letter."""
+        known = self._places.get(space)
+        if known is None:
+            known = self._places[space] = {}
+            for rows in self.rows:
+                keyset = self.reader.keysets.get(rows.keyset)
+                if keyset is None or keyset.space != space:
+                    continue
+                width = rows.values.shape[1]
+                for column, (name, type) in enumerate(zip(keyset.names, keyset.types, strict=True)):
+                    if column < width:
+                        known.setdefault(name, []).append((rows, column, type))
+        return known
+
+    def values(self) -> dict[str, list[_Value]]:
+        """The values that were stored as events, by metric: offset, step, time, value."""
+        if self._values is None:
+            self._values = {}
+            for offset, event in self.events:
+                step = event.fields.get("step")
+                if event.type == "value" and isinstance(step, int):
+                    for name, value in data_of(event).items():
+                        entry = (offset, step, event.time, value)
+                        self._values.setdefault(name, []).append(entry)
+        return self._values
+
+    def grow(self) -> None:
+        """More was read: what was worked out is worked out again."""
+        self._places = {}
+        self._values = None
 
     def clear(self) -> None:
         """Forget what was read: the file is read again from its start."""
@@ -72,7 +110,7 @@ class Columns:
 
 
 @dataclass(slots=True)
-class _Part:
+class Part:
     """The points of one metric from one writer; ``type`` is f, i, b or o (objects)."""
 
     writer: int
@@ -131,6 +169,7 @@ class RunLogs:
         written.frames += batch.frames
         written.points += batch.points
         written.unknown += batch.unknown
+        written.grow()
         return restarted or batch.frames > 0
 
     def events(self, types: Iterable[str] | None = None) -> list[tuple[Written, Event]]:
@@ -153,9 +192,7 @@ class RunLogs:
                 if keyset.space == space:
                     names.update(keyset.names)
             if space == METRIC:
-                for _, event in written.events:
-                    if event.type == "value":
-                        names.update(_data_of(event))
+                names.update(written.values())
         return sorted(names)
 
     def columns(self, key: str, space: str = METRIC) -> Columns:
@@ -169,7 +206,7 @@ class RunLogs:
             for number, written in enumerate(self.writers)
             for part in _parts_of(number, written, key, space)
         ]
-        return _joined(parts)
+        return joined(parts)
 
     @property
     def points(self) -> int:
@@ -177,53 +214,42 @@ class RunLogs:
         return sum(written.points for written in self._written.values())
 
 
-def _parts_of(number: int, written: Written, key: str, space: str) -> list[_Part]:
-    parts = []
-    for rows in written.rows:
-        keyset = written.reader.keysets.get(rows.keyset)
-        if keyset is None or keyset.space != space or key not in keyset.names:
-            continue
-        column = keyset.names.index(key)
-        if column >= rows.values.shape[1]:
-            continue
-        parts.append(
-            _Part(
-                number,
-                written.attempt,
-                keyset.types[column],
-                rows.offsets,
-                rows.steps,
-                rows.times,
-                rows.values[:, column],
-            )
+def _parts_of(number: int, written: Written, key: str, space: str) -> list[Part]:
+    parts = [
+        Part(
+            number,
+            written.attempt,
+            type,
+            rows.offsets,
+            rows.steps,
+            rows.times,
+            rows.values[:, column],
         )
+        for rows, column, type in written.places(space).get(key, ())
+    ]
     if space == METRIC:
         part = _part_of_events(number, written, key)
         parts += [] if part is None else [part]
     return parts
 
 
-def _data_of(event: Event) -> dict[str, Any]:
+def data_of(event: Event) -> dict[str, Any]:
     """What a ``value`` event holds; nothing where that is no map of texts."""
     data = event.fields.get("data")
     return data if isinstance(data, dict) and {*map(type, data)} <= {str} else {}
 
 
-def _part_of_events(number: int, written: Written, key: str) -> _Part | None:
+def _part_of_events(number: int, written: Written, key: str) -> Part | None:
     """Values that were stored as events: large integers, text, lists."""
-    found = [
-        (offset, event.fields.get("step"), event.time, _data_of(event)[key])
-        for offset, event in written.events
-        if event.type == "value" and key in _data_of(event)
-    ]
+    found = written.values().get(key)
     if not found:
         return None
     values = np.empty(len(found), object)
     steps = np.empty(len(found), object)
     for index, (_, step, _, value) in enumerate(found):
         values[index], steps[index] = value, step
-    with_64_bits = all(type(s) is int and -(1 << 63) <= s < 1 << 63 for s in steps)
-    return _Part(
+    with_64_bits = all(-(1 << 63) <= step < 1 << 63 for step in steps)
+    return Part(
         number,
         written.attempt,
         "o",
@@ -234,7 +260,7 @@ def _part_of_events(number: int, written: Written, key: str) -> _Part | None:
     )
 
 
-def _joined(parts: list[_Part]) -> Columns:
+def joined(parts: list[Part]) -> Columns:
     if not parts:
         none = np.empty(0, np.int64)
         return Columns(none, np.empty(0), np.empty(0), none)
@@ -270,7 +296,7 @@ def _as_declared(values: npt.NDArray[Any], type: str) -> npt.NDArray[Any]:
     return declared if (back == np.ascontiguousarray(values).view(np.int64)).all() else values
 
 
-def _as_objects(part: _Part) -> npt.NDArray[Any]:
+def _as_objects(part: Part) -> npt.NDArray[Any]:
     values = np.empty(len(part.values), object)
     values[:] = _as_declared(part.values, part.type).tolist()
     return values
