@@ -22,38 +22,45 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-import struct
 import threading
 import time as clock
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Final
-from zlib import crc32
 
 import msgspec
 
 from trackway.backend.file._fs import FileSystem
+from trackway.backend.file._pieces import (
+    FLUSH_BYTES,
+    Half,
+    Loss,
+    copy_removed,
+    frames_of,
+    nowhere,
+    points_of,
+    reason,
+    retire,
+)
 from trackway.backend.file.format import (
     EVENT,
     FRAME,
     KEYSET,
-    MAX_NAMES,
-    MAX_NAMES_BYTES,
     METRIC,
     ROW,
-    ROW_HEAD,
     Header,
     Keyset,
     encode_event,
     encode_header,
     encode_keyset,
 )
+from trackway.backend.file.plan import Plan, split_names
 from trackway.backend.file.process import host_name, process_started
 from trackway.errors import FormatError
 from trackway.types import __version__
 
-__all__ = ["LogWriter", "Loss", "Plan"]
+__all__ = ["LogWriter", "Loss", "Plan", "split_names"]
 
 BUFFER_LIMIT: Final = 16 << 20
 """Bytes kept in memory while the disk takes none."""
@@ -70,8 +77,6 @@ time; above SLOW_DEBT_S the disk counts as slow and records are coalesced."""
 
 RECOVERED_WRITES: Final = 5
 
-FLUSH_BYTES: Final = 1 << 20
-
 UNSTORABLE: Final = (
     FormatError,
     TypeError,
@@ -82,8 +87,6 @@ UNSTORABLE: Final = (
 )
 """What encoding an event raises when its fields are not MessagePack-able."""
 
-RETIRED_S: Final = 5.0
-
 MOST_DECLARED: Final = 4096
 
 CHECK_S: Final = 1.0
@@ -93,46 +96,6 @@ REDECLARE_SHARE: Final = 16
 what declaring all of them takes."""
 
 _FINISHED: Final = "the run was already finished"
-
-
-class Plan:
-    """How rows of one keyset are encoded; the log call's fast way does what ``frame`` does."""
-
-    __slots__ = ("id", "integers", "keyset", "length", "pack", "size")
-
-    def __init__(self, keyset: Keyset) -> None:
-        count = len(keyset.names)
-        layout = struct.Struct(f"<BIqd{count}d")
-        self.id = keyset.id
-        self.keyset = keyset
-        self.integers = tuple(
-            name for name, type in zip(keyset.names, keyset.types, strict=True) if type == "i"
-        )
-        self.pack = layout.pack
-        self.length = layout.size
-        self.size = FRAME.size + layout.size
-
-    def frame(self, step: int, time: float, values: Sequence[float]) -> bytes:
-        """The row's frame; struct.error where a value is no number or the step no i64."""
-        payload = self.pack(ROW, self.id, step, time, *values)
-        return FRAME.pack(self.length, crc32(payload)) + payload
-
-
-class Loss:
-    """What could not be stored, and why."""
-
-    __slots__ = ("points", "reasons", "records")
-
-    def __init__(self) -> None:
-        self.records = 0
-        self.points = 0
-        self.reasons: dict[str, int] = {}
-
-    def add(self, points: int, reason: str) -> None:
-        """Count one lost record of so many points."""
-        self.records += 1
-        self.points += points
-        self.reasons[reason] = self.reasons.get(reason, 0) + 1
 
 
 class LogWriter:
@@ -186,7 +149,7 @@ class LogWriter:
         self._kept: deque[bytes] = deque()
         self._kept_bytes = 0
         self._in_hand: list[bytes] = []
-        self._halves: deque[_Half] = deque()
+        self._halves: deque[Half] = deque()
         # Requests to write everything out: how many there were, were tried, and were fulfilled.
         self._asked = self._tried = self._done = 0
         self._probe_s: float | None = None
@@ -199,7 +162,7 @@ class LogWriter:
             self._open()
         except OSError as error:
             with self._lock:
-                self._enter(f"cannot open the log ({_reason(error)})", slow=False)
+                self._enter(f"cannot open the log ({reason(error)})", slow=False)
 
     @classmethod
     def create(
@@ -332,7 +295,7 @@ class LogWriter:
             data = encode_event(type, now, fields)
         except UNSTORABLE as error:
             with self._lock:
-                self.loss.add(0, f"{type} event: {_reason(error)}")
+                self.loss.add(0, f"{type} event: {reason(error)}")
             return False
         return self.write_frame(data)
 
@@ -388,7 +351,7 @@ class LogWriter:
             try:
                 self._files.fsync(self.fd)
             except OSError as error:
-                self._say("fsync", f"the disk did not confirm the log ({_reason(error)}).")
+                self._say("fsync", f"the disk did not confirm the log ({reason(error)}).")
                 return False
         return done
 
@@ -420,9 +383,9 @@ class LogWriter:
         descriptor, self.fd = self.fd, -1
         try:
             if descriptor >= 0 and self._is_ours(self._files.fstat(descriptor)):
-                _retire(descriptor, self._files.close)
+                retire(descriptor, self._files.close)
         except OSError as error:
-            self._say("close", f"the log did not close cleanly ({_reason(error)}).")
+            self._say("close", f"the log did not close cleanly ({reason(error)}).")
 
     def abandon(self) -> None:
         """In a forked child: let go of the parent's file without writing what the parent holds."""
@@ -435,7 +398,7 @@ class LogWriter:
         self._kept.clear()
         self._halves.clear()
         self._in_hand = []
-        self.write = _nowhere
+        self.write = nowhere
         descriptor, self.fd = self.fd, -1
         with contextlib.suppress(OSError):
             if descriptor >= 0 and self._is_ours(self._files.fstat(descriptor)):
@@ -453,11 +416,11 @@ class LogWriter:
                 self._lose(data)
                 return
             if count:
-                self._halves.append(_Half.cut([data], count, self._size()))
+                self._halves.append(Half.cut([data], count, self._size()))
             else:
                 self._kept.append(data)
                 self._kept_bytes += len(data)
-            why = _reason(error) if error else "the disk took only a part of a record"
+            why = reason(error) if error else "the disk took only a part of a record"
             self._enter(why, slow=False)
 
     def slow(self, now: float, duration_s: float) -> None:
@@ -561,12 +524,12 @@ class LogWriter:
 
         A declaration is no loss: it is made up for, and the rows that need it may be stored.
         """
-        for single in _frames_of(data):
+        for single in frames_of(data):
             kind = single[FRAME.size]
             if kind == KEYSET:
                 self._undeclared = True
             elif kind in (ROW, EVENT):
-                self.loss.add(_points_of(single), self._why)
+                self.loss.add(points_of(single), self._why)
 
     def _hurry(self, timeout_s: float, *, insist: bool) -> bool:
         """Have everything written that waits; False where that fails or takes longer.
@@ -627,7 +590,7 @@ class LogWriter:
                 limit = FLUSH_BYTES
         except OSError as error:
             if not self._closed:
-                self._why = _reason(error)
+                self._why = reason(error)
             return False
         finally:
             self._flush_lock.release()
@@ -665,7 +628,7 @@ class LogWriter:
                 return
             self._kept_bytes -= size
             if count < size:
-                self._halves.append(_Half.cut(taken, count, end))
+                self._halves.append(Half.cut(taken, count, end))
 
     def _put_first(self, data: bytes) -> None:
         with self._lock:
@@ -754,7 +717,7 @@ class LogWriter:
         beside.unlink(missing_ok=True)
         fresh = self._files.open_new(beside)
         try:
-            _copy(self.fd, fresh, self._files.write)
+            copy_removed(self.fd, fresh, self._files.write)
             beside.replace(self.path)
             os.dup2(fresh, self.fd, inheritable=False)
         except OSError:
@@ -767,120 +730,3 @@ class LogWriter:
     def _say(self, kind: str, sentence: str) -> None:
         self.trouble = None if kind == "well" else sentence
         self._tell(kind, sentence)
-
-
-class _Half:
-    """A record, or several written at once, of which the file has only the first part.
-
-    Attributes:
-        rest: The bytes still missing.
-        whole: The records that are not whole in the file, from the cut one on.
-        part: How many bytes of ``whole`` the file ends with.
-        end: The size of the file when it was cut.
-    """
-
-    def __init__(self, rest: bytes, whole: list[bytes], part: int, end: int) -> None:
-        self.rest = rest
-        self.whole = whole
-        self.part = part
-        self.end = end
-
-    @classmethod
-    def cut(cls, records: list[bytes], count: int, end: int) -> _Half:
-        """The half of a write of several records that took ``count`` bytes."""
-        frames = [single for record in records for single in _frames_of(record)]
-        rest = b"".join(frames)[count:]
-        while len(frames[0]) <= count:
-            count -= len(frames.pop(0))
-        return cls(rest, frames, count, end)
-
-    def is_tail_of(self, descriptor: int, size: int) -> bool:
-        """Whether the file still ends with exactly this part."""
-        if size != self.end or not hasattr(os, "pread"):
-            return False
-        part = b"".join(self.whole)[: self.part]
-        return os.pread(descriptor, self.part, size - self.part) == part
-
-    def advance(self, count: int) -> None:
-        """``count`` more bytes are in the file."""
-        self.rest = self.rest[count:]
-        self.part += count
-        self.end += count
-        while self.whole and len(self.whole[0]) <= self.part:
-            self.part -= len(self.whole.pop(0))
-
-
-def _frames_of(data: bytes) -> list[bytes]:
-    """The single frames of what was written as one."""
-    frames = []
-    at = 0
-    while at < len(data):
-        stop = at + FRAME.size + FRAME.unpack_from(data, at)[0]
-        frames.append(data[at:stop])
-        at = stop
-    return frames
-
-
-def _points_of(data: bytes) -> int:
-    """How many points the rows in this record hold."""
-    return sum(
-        (len(single) - FRAME.size - ROW_HEAD.size) // 8
-        for single in _frames_of(data)
-        if single[FRAME.size] == ROW
-    )
-
-
-def split_names(names: Sequence[str]) -> list[tuple[int, int]]:
-    """Where to cut a row so that each part's declaration fits into a frame."""
-    if len(names) <= MAX_NAMES and sum(map(len, names)) * 4 <= MAX_NAMES_BYTES:
-        return [(0, len(names))]
-    parts = []
-    start = size = 0
-    for index, name in enumerate(names):
-        size += 4 * len(name) + 5
-        if index > start and (index - start >= MAX_NAMES or size > MAX_NAMES_BYTES):
-            parts.append((start, index))
-            start, size = index, 4 * len(name) + 5
-    return [*parts, (start, len(names))]
-
-
-def _copy(source: int, target: int, write: Callable[[int, bytes], int]) -> None:
-    """Copy a removed file that is still open."""
-    offset = 0
-    while data := os.pread(source, FLUSH_BYTES, offset):
-        count = write(target, data)
-        if count == 0:
-            raise OSError(errno.ENOSPC, "the disk took nothing")
-        offset += count
-
-
-_retired: deque[tuple[float, int]] = deque()
-"""Descriptors of closed logs and when they were closed."""
-
-
-def _retire(descriptor: int, close: Callable[[int], None]) -> None:
-    """Close a log, but keep the number of its descriptor taken for a while.
-
-    A thread in the middle of a log call may hold the number, and would write its record into
-    whatever file of the program got that number next.
-    """
-    nothing = os.open(os.devnull, os.O_RDONLY)  # a write there fails, and so is counted
-    try:
-        os.dup2(nothing, descriptor, inheritable=False)
-    finally:
-        close(nothing)
-    now = clock.monotonic()
-    _retired.append((now, descriptor))
-    while _retired and now - _retired[0][0] > RETIRED_S:
-        close(_retired.popleft()[1])
-
-
-def _nowhere(descriptor: int, data: bytes) -> int:
-    return len(data)
-
-
-def _reason(error: BaseException) -> str:
-    """An error as the end of a sentence."""
-    if isinstance(error, OSError) and error.strerror:
-        return error.strerror
-    return f"{type(error).__name__}: {error}"[:200]
