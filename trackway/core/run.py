@@ -6,7 +6,7 @@ import operator
 import threading
 import time as clock
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from itertools import count
 from pathlib import Path
 from time import time
@@ -18,6 +18,7 @@ import msgspec
 
 from trackway.backend.file.format import EXACT, FRAME, ROW
 from trackway.backend.file.writer import MOST_DECLARED, SLOW_WRITE_S, LogWriter, split_names
+from trackway.core._described import Described
 from trackway.core._end import End, end_of, of_process
 from trackway.core._guard import guard, guarded_log, note, tell, troubles
 from trackway.core._tree import Tree
@@ -66,7 +67,7 @@ class _Closed:
     plans: dict[object, Any] = {}  # noqa: RUF012 - stays empty: every call takes the careful way
 
 
-class Run:
+class Run(Described):
     """One run. Made by ``trackway.init``; every method may be called from any thread.
 
     Nothing here raises once the run exists: trouble is counted and told in one sentence, and
@@ -376,66 +377,10 @@ class Run:
             }
             self._event("define", fields)
 
-    # -- what people call the run ----------------------------------------------------------
-
-    @property
-    def name(self) -> str:
-        """A name for people; assign to rename."""
-        return str(self._fields.get("name") or self.id)
-
-    @name.setter
-    def name(self, name: str) -> None:
-        self._set(name=str(name))
-
-    @property
-    def tags(self) -> tuple[str, ...]:
-        """Labels; assign or ``+=`` to change."""
-        return tuple(self._fields.get("tags") or ())
-
-    @tags.setter
-    def tags(self, tags: Iterable[str] | None) -> None:
-        with guard("tags"):
-            given = [tags] if isinstance(tags, str) else tags or ()
-            self._set(tags=list(dict.fromkeys(map(str, given))))
-
-    @property
-    def notes(self) -> str | None:
-        """Free text about the run; assign to change."""
-        return self._fields.get("notes")
-
-    @notes.setter
-    def notes(self, notes: str | None) -> None:
-        self._set(notes=notes)
-
-    @property
-    def group(self) -> str | None:
-        """The group of runs that this one belongs to."""
-        return self._fields.get("group")
-
-    @property
-    def job_type(self) -> str | None:
-        """What part of a larger job the run is, such as ``train`` or ``eval``."""
-        return self._fields.get("job_type")
-
-    @property
-    def path(self) -> Path:
-        """The run's own folder."""
-        return self.root / self.project / self.id
-
-    @property
-    def resumed(self) -> bool:
-        """Whether this is not the run's first attempt."""
-        return self.attempt > 1
-
     @property
     def disabled(self) -> bool:
         """Whether nothing is recorded."""
         return False
-
-    def _set(self, **fields: Any) -> None:
-        with guard("run"):
-            self._fields.update(fields)
-            self._event("run", {"set": {name: plain(value) for name, value in fields.items()}})
 
     def __repr__(self) -> str:
         return f"<trackway run {self.name} ({self.project}/{self.id})>"
