@@ -83,7 +83,7 @@ sys.exit(5)
 def test_a_disk_that_is_full_longer_than_memory_lasts(program: Program) -> None:
     """Past the buffer records are counted as lost; what comes after the disk is freed is found."""
     code, _, err = program.run(
-        "import trackway.backend.file.writer as w\nw.BUFFER_LIMIT = 20_000\n"
+        "import trackway.backend.file._trouble as w\nw.BUFFER_LIMIT = 20_000\n"
         + DISK
         + """
 for step in range(3000):

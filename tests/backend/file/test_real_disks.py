@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 import trackway
-from trackway.backend.file import writer as writer_module
+from trackway.backend.file import _trouble as trouble_module
 from trackway.backend.file.blobs import BlobStore
 from trackway.backend.file.writer import LogWriter
 
@@ -23,7 +23,7 @@ HOME = str(Path(trackway.__file__).parents[1])
 PRELUDE = """
 import os, resource, sys, time
 from pathlib import Path
-from trackway.backend.file import writer as module
+from trackway.backend.file import _trouble as module
 from trackway.backend.file.format import Header
 from trackway.backend.file.writer import LogWriter
 module.RETRY_S = 0.01
@@ -59,7 +59,7 @@ def rows(steps: range) -> list[object]:
 
 @pytest.fixture(autouse=True)
 def _soon(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(writer_module, "RETRY_S", 0.01)
+    monkeypatch.setattr(trouble_module, "RETRY_S", 0.01)
 
 
 def test_a_file_that_may_not_grow_is_completed_when_it_may(tmp_path: Path) -> None:
@@ -189,7 +189,7 @@ def test_a_disk_that_fills_itself_counts_the_rest(
     small_disk: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The log alone fills it: what is stored is whole, and what is not is counted."""
-    monkeypatch.setattr(writer_module, "BUFFER_LIMIT", 100_000)
+    monkeypatch.setattr(trouble_module, "BUFFER_LIMIT", 100_000)
     path = small_disk / "w.log"
     writer = LogWriter(path, HEADER)
     names = [f"n{index}" for index in range(100)]

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from trackway.backend.file import _trouble as trouble_module
 from trackway.backend.file import writer as writer_module
 from trackway.backend.file.format import FRAME, Keyset, encode_keyset, encode_row
 from trackway.backend.file.writer import LogWriter
@@ -22,7 +23,7 @@ ROW_BYTES = len(encode_row(0, 0, NOW, [0.0]))
 @pytest.fixture(autouse=True)
 def _soon(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """A writer in trouble tries again after milliseconds rather than a second."""
-    monkeypatch.setattr(writer_module, "RETRY_S", 0.01)
+    monkeypatch.setattr(trouble_module, "RETRY_S", 0.01)
     opened.clear()
     yield
     for writer in opened:
@@ -188,7 +189,7 @@ def test_a_disk_that_stays_full_loses_what_the_buffer_does_not_hold(
     tmp_path: Path, disk: Disk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Counted exactly in records and points, with the reason; nothing else is missing."""
-    monkeypatch.setattr(writer_module, "BUFFER_LIMIT", 1000)
+    monkeypatch.setattr(trouble_module, "BUFFER_LIMIT", 1000)
     path = tmp_path / "w.log"
     writer = writer_at(path, disk)
     made = write_rows(writer, ["a", "b"], [0])
@@ -213,7 +214,7 @@ def test_rows_after_a_lost_declaration_are_readable(
 
     Also for a caller that keeps a plan, as the fast path of ``log`` does.
     """
-    monkeypatch.setattr(writer_module, "BUFFER_LIMIT", 600)
+    monkeypatch.setattr(trouble_module, "BUFFER_LIMIT", 600)
     path = tmp_path / "w.log"
     writer = writer_at(path, disk)
     long = ["a name that is long enough " * 5, "and another one " * 10]
@@ -237,7 +238,7 @@ def test_threads_lose_exactly_what_is_missing(
     tmp_path: Path, disk: Disk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Eight threads against a disk that is full again and again: stored plus lost is all."""
-    monkeypatch.setattr(writer_module, "BUFFER_LIMIT", 5000)
+    monkeypatch.setattr(trouble_module, "BUFFER_LIMIT", 5000)
     path = tmp_path / "w.log"
     writer = writer_at(path, disk)
     over = threading.Event()
@@ -658,7 +659,7 @@ def test_flush_on_a_hanging_disk_returns_in_time(
     tmp_path: Path, disk: Disk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It says no."""
-    monkeypatch.setattr(writer_module, "FLUSH_WAIT_S", 0.1)
+    monkeypatch.setattr(trouble_module, "FLUSH_WAIT_S", 0.1)
     writer, _ = hang(tmp_path / "w.log", disk, Heard())
     write_rows(writer, ["x"], [2])
     assert disk.hanging.wait(20)
@@ -717,7 +718,7 @@ def test_names_are_declared_again_while_a_log_grows(
     tmp_path: Path, disk: Disk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Once for each so many bytes, and never as much as the rows themselves."""
-    monkeypatch.setattr(writer_module, "REDECLARE_BYTES", 1000)
+    monkeypatch.setattr(trouble_module, "REDECLARE_BYTES", 1000)
     path = tmp_path / "w.log"
     writer = writer_at(path, disk)
     declaration = 2 * FRAME.size + 100
@@ -739,7 +740,7 @@ def test_a_log_of_events_alone_declares_nothing(
     tmp_path: Path, disk: Disk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """However large it grows."""
-    monkeypatch.setattr(writer_module, "REDECLARE_BYTES", 100)
+    monkeypatch.setattr(trouble_module, "REDECLARE_BYTES", 100)
     path = tmp_path / "w.log"
     writer = writer_at(path, disk)
     for _ in range(20):
@@ -808,7 +809,7 @@ def test_trouble_that_comes_back_at_once_is_the_same_threads(
     tmp_path: Path, disk: Disk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The thread of the former trouble is still there and takes this one, too."""
-    monkeypatch.setattr(writer_module, "RETRY_S", 5.0)
+    monkeypatch.setattr(trouble_module, "RETRY_S", 5.0)
     path = tmp_path / "w.log"
     heard = Heard()
     writer = writer_at(path, disk, heard)
@@ -865,7 +866,7 @@ def test_without_threads_nobody_waits_for_a_thread_that_hangs(
 ) -> None:
     """One flush hangs; another one says no, after the time it may take."""
     no_threads(monkeypatch)
-    monkeypatch.setattr(writer_module, "FLUSH_WAIT_S", 0.05)
+    monkeypatch.setattr(trouble_module, "FLUSH_WAIT_S", 0.05)
     path = tmp_path / "w.log"
     writer = writer_at(path, disk)
     disk.room = 0
@@ -888,7 +889,7 @@ def test_a_record_that_hangs_half_written_at_the_end_is_counted(
     tmp_path: Path, disk: Disk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It may still arrive; nobody waits to see."""
-    monkeypatch.setattr(writer_module, "RETRY_S", 60.0)
+    monkeypatch.setattr(trouble_module, "RETRY_S", 60.0)
     path = tmp_path / "w.log"
     writer = writer_at(path, disk)
     made = write_rows(writer, ["x"], [0])
@@ -908,7 +909,7 @@ def test_a_record_that_the_disk_refuses_after_the_end_is_counted_once(
     tmp_path: Path, disk: Disk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The thread that hung finds the log closed, and leaves everything as it is."""
-    monkeypatch.setattr(writer_module, "RETRY_S", 60.0)
+    monkeypatch.setattr(trouble_module, "RETRY_S", 60.0)
     path = tmp_path / "w.log"
     writer = writer_at(path, disk)
     made = write_rows(writer, ["x"], [0])
