@@ -30,7 +30,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             case-insensitively against configuration keys, environment variables and options.
         redact_patterns: Further regular expressions whose every match is masked.
         all_ranks: Record on every rank of a distributed job, not on rank zero alone.
-        quiet: Say nothing on the terminal when a run starts and finishes.
+        quiet: Say nothing on the terminal when a run starts.
     """
 
     companion: bool = True

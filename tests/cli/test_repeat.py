@@ -91,7 +91,8 @@ def test_a_clean_commit(trackway: Command, record: Record) -> None:
         "git clone https://example.org/a/digits.git digits && cd digits",
         f"git checkout {COMMIT}",
         "# Python 3.11.7",
-        f"{show} --requirements > abc12345-requirements.txt"
+        f"{show} --requirements > abc12345-requirements.txt",
+        "python3.11 -m venv .venv && . .venv/bin/activate"
         " && pip install -r abc12345-requirements.txt",
         "cd experiments/one",
         "python train.py --name 'a b'",

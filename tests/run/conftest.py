@@ -101,7 +101,9 @@ class Program:
 
     def stored(self) -> StoredRun:
         """The newest run it recorded."""
-        return tw.Api(self.root).runs("p")[0]
+        run = tw.Api(self.root).runs("p")[0]
+        run.refresh()
+        return run
 
     def settled(self, until: Callable[[StoredRun], bool], timeout_s: float = 20.0) -> StoredRun:
         """The newest run, once the companion has recorded what is waited for."""

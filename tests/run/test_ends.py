@@ -168,6 +168,8 @@ def test_a_finished_run_stays_finished_when_its_program_fails_later(program: Pro
     deadline = time.monotonic() + 20
     while True:
         runs = tw.Api(program.root).runs("p")
+        for run in runs:
+            run.refresh()
         if all("death" in [event.type for _, event in run._logs.events()] for run in runs):
             break
         assert time.monotonic() < deadline

@@ -358,6 +358,51 @@ def test_after_finish_values_are_still_stored(
     assert capsys.readouterr().err.count("was already finished") == 1
 
 
+def test_what_no_record_can_hold_is_refused_by_name(
+    begin: Begin, stored: Stored, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A text of 5 MB and a large array are named and counted, in the run too; nothing is cut."""
+    run = begin(config={"story": "x" * 5_000_000, "lr": 1})
+    run.log({"text": "x" * 5_000_000, "short": "y", "array": np.zeros((400, 1000)), "x": 1.0})
+    run.finish()
+    back = stored(run)
+    assert back.keys() == ["short", "x"]
+    assert back._told.refused == {"array": 1, "text": 1}
+    assert back.config == {"lr": 1}
+    told = capsys.readouterr().err
+    assert "'text' was not stored: it needs more than 4 MiB" in told
+    assert "'array' was not stored: an array of shape (400, 1000)" in told
+    assert "config 'story' was not stored" in told
+    assert "lost" not in told
+
+
+def test_steps_beyond_64_bits_go_on(begin: Begin, stored: Stored) -> None:
+    """Also without values, with integers, and counted up by themselves."""
+    run = begin()
+    run.log({"n": 1, "f": 0.5}, step=2**63)
+    run.log({})
+    run.log({"n": 2, "f": 1.5})
+    run.finish()
+    back = stored(run)
+    assert points(back, "n") == [(2**63, 1), (2**63 + 2, 2)]
+    assert [type(value) for _, value in points(back, "n")] == [int, int]
+
+
+def test_a_runs_troubles_are_its_own(begin: Begin, stored: Stored) -> None:
+    """What went wrong in one run is not told by the next one of the program."""
+    first = begin()
+    first.log({"o": object()})
+    first.finish()
+    second = begin()
+    second.log({"o": object(), "p": object()})
+    second.finish()
+    assert [(t["reason"], t["count"]) for t in stored(first).troubles] == [("value o", 1)]
+    assert [(t["reason"], t["count"]) for t in stored(second).troubles] == [
+        ("value o", 1),
+        ("value p", 1),
+    ]
+
+
 def test_statistics_of_a_metric_with_large_integers(begin: Begin, stored: Stored) -> None:
     """Text is passed over, and integers beyond 2**53 are exact in min and max."""
     run = begin()

@@ -146,7 +146,12 @@ def _packages(run: StoredRun, show: str) -> list[str]:
     if not run.packages:
         return [*lines, "# packages: not captured"]
     file = shell(f"{run.id}-requirements.txt")
-    return [*lines, f"{show} --requirements > {file} && pip install -r {file}"]
+    python = "python" + ".".join(str(version or 3).split(".")[:2])
+    lines.append(f"{show} --requirements > {file}")
+    lines.append(f"{shell(python)} -m venv .venv && . .venv/bin/activate && pip install -r {file}")
+    for name in sorted(n for n, v in run.packages.items() if v.endswith("(editable)")):
+        lines.append(f"pip install -e .  # where {clean(name)}'s sources are: it was editable")
+    return lines
 
 
 def _start(run: StoredRun) -> list[str]:

@@ -110,7 +110,7 @@ _STRONG_PAIRS: Final = frozenset(
     f"{first} {last}"
     for last, firsts in {
         "key": "api access private account signing encryption master shared subscription deploy "
-        "ssh",
+        "ssh wandb openai anthropic comet neptune huggingface aws azure gcp google github stripe",
         "token": "access auth api bearer refresh hub hf huggingface github gh gitlab slack bot "
         "private personal session oauth deploy wandb npm pypi vault user",
         "string": "connection conn",

@@ -14,7 +14,9 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import PurePath
 from typing import Any, Final
 
-from trackway.backend.file.format import EXACT, big_integer
+import msgspec
+
+from trackway.backend.file.format import EXACT, MAX_PAYLOAD, big_integer
 
 __all__ = ["Sorted", "as_mapping", "flatten", "plain", "sort_values"]
 
@@ -241,6 +243,16 @@ def _tensorflow_number(value: Any) -> Number | str | None:
     return from_python(array.item()) if hasattr(array, "item") else from_python(array)
 
 
+TOO_LARGE: Final = "it needs more than 4 MiB; save it as a file"
+
+
+def is_too_large(value: object) -> bool:
+    """Whether a plain value does not fit into one event."""
+    if isinstance(value, (list, dict)) or (isinstance(value, (str, bytes)) and len(value) > 1000):
+        return len(msgspec.msgpack.encode(value)) > MAX_PAYLOAD - 4096
+    return False
+
+
 # -- plain values ------------------------------------------------------------------------------
 
 
@@ -299,7 +311,7 @@ def _plain_object(value: object, strict: bool, inner: Callable[[object], Any]) -
     mapping = None if isinstance(value, type) else _foreign_mapping(value)
     if mapping is not None:
         return inner(mapping)
-    array = _plain_array(value)
+    array = _plain_array(value, strict)
     if array is not None:
         return array
     number = None if isinstance(value, type) else _foreign_number(value)
@@ -308,7 +320,7 @@ def _plain_object(value: object, strict: bool, inner: Callable[[object], Any]) -
     return _described(value, strict)
 
 
-def _plain_array(value: object) -> Any:
+def _plain_array(value: object, strict: bool) -> Any:
     """A small array in the memory of this process as lists; larger ones in words."""
     torch = sys.modules.get("torch")
     if torch is not None and isinstance(value, _attribute(torch, "Tensor")):
@@ -319,6 +331,11 @@ def _plain_array(value: object) -> Any:
     if shape is None or isinstance(value, type) or not hasattr(value, "tolist"):
         return None
     if math.prod(shape) > LONGEST_ARRAY:
+        if strict:
+            raise UnplainError(
+                f"an array of shape {tuple(shape)} has more than {LONGEST_ARRAY} elements; "
+                "log a few numbers of it, or save it as a file"
+            )
         return f"<{type(value).__name__} of shape {tuple(shape)}>"
     return plain(value.tolist())
 

@@ -22,7 +22,16 @@ from trackway.core._described import Described
 from trackway.core._end import End, end_of, of_process
 from trackway.core._guard import guard, guarded_log, note, tell, troubles
 from trackway.core._tree import Tree
-from trackway.core._values import Sorted, encodable, exact, flatten, plain, sort_values
+from trackway.core._values import (
+    TOO_LARGE,
+    Sorted,
+    encodable,
+    exact,
+    flatten,
+    is_too_large,
+    plain,
+    sort_values,
+)
 from trackway.types import Settings
 
 if TYPE_CHECKING:
@@ -114,6 +123,7 @@ class Run(Described):
         self._skipped = 0
         self._refused: dict[str, int] = {}
         self._finished = False
+        self._troubles_before = {(t.place, t.reason): t.count for t in troubles()}
         self._settings: Settings = Settings()
         self._console: Console | None = None
         self._lifeline: Lifeline | None = None
@@ -247,17 +257,24 @@ class Run(Described):
 
     def _store(self, found: Sorted, step: int, time: float) -> None:
         writer = self._live_writer()
-        if not -_I64 <= step < _I64:
-            found.others.update(found.numbers)
+        fits = -_I64 <= step < _I64
+        if not fits:
+            kinds = {"f": float, "i": int, "b": bool}
+            for name, number in found.numbers.items():
+                found.others[name] = kinds[found.letters[name]](number)
             found.numbers = {}
-        if found.numbers or not found.others:
+        if found.numbers or (fits and not found.others):
             letters = "".join(found.letters[name] for name in found.numbers)
             writer.row(found.numbers, step, time=time, types=letters)
-        if found.others:
-            data = {
-                name: self._redacted(name, value, "log") for name, value in found.others.items()
-            }
+        data = {}
+        for name, value in found.others.items():
+            if is_too_large(value):
+                found.refused.append((name, TOO_LARGE))
+            else:
+                data[name] = self._redacted(name, value, "log")
+        if data:
             writer.event("value", {"step": plain(step), "data": data}, time)
+        self._count_refused(found)
 
     def _learn(self, names: tuple[Any, ...], found: Sorted) -> None:
         """Let the next call with these names take the fast way."""
@@ -323,10 +340,13 @@ class Run(Described):
         self, type: str, entries: list[tuple[tuple[str, ...], Any]], deleted: list[tuple[str, ...]]
     ) -> None:
         with guard(type):
-            sets = [
-                [list(path), self._redacted(".".join(path), plain(value), type)]
-                for path, value in entries
-            ]
+            sets = []
+            for path, value in entries:
+                name, stored = ".".join(path), plain(value)
+                if is_too_large(stored):
+                    note(type, name, f"{type} {name!r} was not stored: {TOO_LARGE}.")
+                else:
+                    sets.append([list(path), self._redacted(name, stored, type)])
             self._event(type, {"set": sets, "del": [list(path) for path in deleted]})
 
     def _redacted(self, name: str, value: object, where: str) -> object:
@@ -505,10 +525,13 @@ class Run(Described):
         mask = self._redactor.text if self._redactor is not None else lambda text, where: text
         exception = {k: mask(text, "exception") for k, text in (end.exception or {}).items()}
         for trouble in troubles():
+            count = trouble.count - self._troubles_before.get((trouble.place, trouble.reason), 0)
+            if not count:
+                continue  # some other run's
             fields = {
                 "place": trouble.place,
                 "reason": mask(trouble.reason, "trouble"),
-                "count": trouble.count,
+                "count": count,
                 "sentence": mask(trouble.sentence, "trouble"),
             }
             writer.event("trouble", plain(fields))
