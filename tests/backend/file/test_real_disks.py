@@ -289,9 +289,6 @@ def test_a_program_without_descriptors_left_gets_its_log_later(tmp_path: Path) -
     path = tmp_path / "w.log"
     out = child(
         """
-        if sys.version_info < (3, 11) and sys.platform == "linux":
-            import ctypes
-            ctypes.CDLL("libgcc_s.so.1")  # which glibc loads, or aborts, when a thread of it ends
         resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
         held = []
         try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import threading
 import time as clock
 from collections import deque
 from collections.abc import Callable
@@ -122,6 +123,18 @@ def retire(descriptor: int, close: Callable[[int], None]) -> None:
     _retired.append((now, descriptor))
     while _retired and now - _retired[0][0] > RETIRED_S:
         close(_retired.popleft()[1])
+
+
+def stay_if_starved() -> None:
+    """Let a thread that is about to end stay where the program has no descriptor left.
+
+    Older Pythons end a thread through glibc's ``pthread_exit``, which loads a library first, and
+    aborts the whole program where it cannot. A thread that waits costs nothing.
+    """
+    try:
+        os.close(os.open(os.devnull, os.O_RDONLY))
+    except OSError:
+        threading.Event().wait()
 
 
 def nowhere(descriptor: int, data: bytes) -> int:

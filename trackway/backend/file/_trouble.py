@@ -31,6 +31,7 @@ from trackway.backend.file._pieces import (
     points_of,
     reason,
     retire,
+    stay_if_starved,
 )
 from trackway.backend.file.format import (
     EVENT,
@@ -345,7 +346,7 @@ class Troubled:
                 self._wake.clear()
                 if self._closed or not self._keeping:
                     self._flusher = None
-                    return
+                    break
                 asked = self._asked
             done = self._flush()
             if self._probe_s is not None:
@@ -354,6 +355,7 @@ class Troubled:
                 self._well = done and (not self._slow or quick >= RECOVERED_WRITES)
                 self._tried = asked
                 self._done = asked if done else self._done
+        stay_if_starved()
 
     def _flush(self) -> bool:
         """Put the file in order and append what was kept; False where it still does not work."""
