@@ -544,3 +544,15 @@ def test_a_single_outlier_shows() -> None:
     values = [0.0] * 10_000
     values[5_000] = 1.0
     assert spark(series(values), 8) == "▁▁▁▁█▁▁▁"
+
+
+def test_points_that_are_not_shown_are_counted(trackway: Command, record: Record) -> None:
+    """Repeated steps, and what a later attempt took back, are told with the way to see them."""
+    first = record().rows("loss", [1.0] * 5)
+    first.row(4, {"loss": 2.0}).end()
+    record(attempt=2, created=BEGAN + 100).row(2, {"loss": 3.0}).end()
+    metrics = sections(trackway("show", "abc12345"))["Metrics"]
+    assert metrics[-1] == (
+        "4 points logged again at their step, or taken back by a later attempt: "
+        "export --attempts all --repeats all"
+    )

@@ -227,6 +227,15 @@ class StoredRun:
             }
         return self._metrics
 
+    def arrivals(self, key: str) -> int:
+        """How many points of a metric were logged.
+
+        More than the live line has, where steps were logged again or a later attempt took some
+        back; ``history(key, attempts="all", repeats="all")`` gives every one.
+        """
+        self._told  # noqa: B018 - reads the logs
+        return self._logs.arrivals(key)
+
     @property
     def summary(self) -> dict[str, Any]:
         """One value a metric, and what the run stated itself.

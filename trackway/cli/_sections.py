@@ -147,7 +147,9 @@ def metrics(run: StoredRun, width: int, *, everything: bool = False) -> Section:
         return Section("Metrics")
     points = 24 if width >= 140 else 12 if width >= 80 else 0
     rows, curves = [], []
+    hidden = 0
     for series in live_series(run, shown):
+        hidden += run.arrivals(series.key) - len(series)
         rows.append(_cells(Metric.of(series), goals.get(series.key)))
         curves.append(Text(spark(series, points), "cyan"))
     columns = [
@@ -156,7 +158,7 @@ def metrics(run: StoredRun, width: int, *, everything: bool = False) -> Section:
         if any(row[title] for row in rows)
     ]
     table = Columns([*_fitting(columns, width - points), Column(Text(), curves)])
-    return Section("Metrics", [table, *_left_out(len(keys) - len(shown))])
+    return Section("Metrics", [table, *_left_out(len(keys) - len(shown)), *_hidden(hidden)])
 
 
 def _fitting(columns: list[Column], width: int) -> list[Column]:
@@ -169,6 +171,14 @@ def _fitting(columns: list[Column], width: int) -> list[Column]:
         columns = [column for column in columns if column.title.plain != optional]
     name.cut(max(room, _NAME_WIDTH // 2))
     return columns
+
+
+def _hidden(count: int) -> list[Text]:
+    """Points that were logged and are not counted here."""
+    if not count:
+        return []
+    why = "logged again at their step, or taken back by a later attempt"
+    return [aside(f"{plural(count, 'point')} {why}: export --attempts all --repeats all")]
 
 
 def _left_out(count: int) -> list[Text]:

@@ -208,6 +208,14 @@ class RunLogs:
         ]
         return joined(parts)
 
+    def arrivals(self, key: str) -> int:
+        """How many points of a metric arrived, repeated and superseded ones included."""
+        return sum(
+            sum(len(rows.steps) for rows, _, _ in written.places(METRIC).get(key, ()))
+            + len(written.values().get(key, ()))
+            for written in self._written.values()
+        )
+
     @property
     def points(self) -> int:
         """How many points were read."""
