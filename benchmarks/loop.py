@@ -1,6 +1,6 @@
 """A training loop of 2 ms steps that logs 10 scalars each: how much slower, and at what cost.
 
-Slower: every contestant trains in turns of half a second, one after the other, stopped with all its
+Slower: every contestant trains in turns of a tenth of a second, one after the other, stopped with all its
 threads while it is not its turn. Each turn is divided by the bare turns of the same round. A
 second bare program is a contestant like any other: what it shows is noise. Behind each figure
 stands its standard error.
@@ -24,7 +24,7 @@ from benchmarks._figures import Figure, missing, progress, standard_error
 
 KEYS: Final = 10
 STEP_S: Final = 0.002
-TURN_STEPS: Final = 250
+TURN_STEPS: Final = 50
 AGAIN: Final = "bare again"
 
 
@@ -32,7 +32,7 @@ def measure(folder: Path, *, quick: bool, peers: Sequence[str]) -> list[Figure]:
     """The slowdown, then the processor time."""
     with contestant("calibrate", "bare", folder, step_s=STEP_S) as child:
         repeats = child.answer()["repeats"]
-    figures = _slowdown(folder, repeats, 8 if quick else 60, peers)
+    figures = _slowdown(folder, repeats, 40 if quick else 400, peers)
     figures += _processor(folder, "processor per call, in the loop", repeats, quick, peers)
     return figures + _processor(folder, "processor per call, call after call", 0, quick, peers)
 
@@ -56,7 +56,7 @@ def _slowdown(folder: Path, repeats: int, rounds: int, peers: Sequence[str]) -> 
         names = list(turns)
         for number in range(rounds):
             for who in rotated(names, number):
-                if who in failed or (who in peers and number >= 20):
+                if who in failed or (who in peers and number >= 100):
                     continue
                 progress(f"loop: round {number + 1} of {rounds}, {who}")
                 try:

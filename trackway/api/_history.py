@@ -208,9 +208,9 @@ def live_line(columns: Columns) -> Columns:
     When an attempt goes on from an earlier step, what earlier attempts logged of this metric at
     that step or behind it describes a model that is no more.
     """
-    attempts = np.unique(columns.attempts)
-    if len(attempts) < 2:
+    if not len(columns) or (columns.attempts == columns.attempts[0]).all():
         return columns
+    attempts = np.unique(columns.attempts)
     keep = np.ones(len(columns), np.bool_)
     resumed_at = None
     for attempt in attempts[::-1].tolist():
@@ -226,13 +226,12 @@ def resolve(key: str, columns: Columns, *, attempts: str, repeats: str, order: s
     """A metric's arrivals as the series that was asked for."""
     if attempts == "live":
         columns = live_line(columns)
-    if repeats == "last" or order == "step":
-        by_step = columns.take(np.argsort(columns.steps, kind="stable"))
-        if repeats == "last" and len(by_step):
+    # Most series are logged step after step: then nothing is to be sorted, and none repeats.
+    if not (columns.steps[1:] > columns.steps[:-1]).all():
+        index = np.argsort(columns.steps, kind="stable")
+        if repeats == "last":
             # Stable: the last of equal steps is the last that arrived.
-            last = np.append(by_step.steps[1:] != by_step.steps[:-1], True)
-            by_step = by_step.take(last)
-        if order == "arrival":
-            by_step = by_step.take(np.lexsort((by_step.times, by_step.attempts)))
-        columns = by_step
+            steps = columns.steps[index]
+            index = index[np.append(steps[1:] != steps[:-1], True)]
+        columns = columns.take(index if order == "step" else np.sort(index))
     return Series(key, columns.steps, columns.times, columns.values, columns.attempts)

@@ -58,6 +58,8 @@ time; above SLOW_DEBT_S the disk counts as slow and records are coalesced."""
 
 RECOVERED_WRITES: Final = 5
 
+_ASKED: Final = 5
+
 
 CHECK_S: Final = 1.0
 REDECLARE_BYTES: Final = 1 << 20
@@ -90,7 +92,10 @@ class Troubled:
         self._undeclared = False  # a declaration was lost: all are due again
         self._identity: tuple[int, int] | None = None  # of the file: device and inode
         self._debt = 0.0
+        self._debt_limit = SLOW_DEBT_S
         self._debt_time = 0.0
+        self._slow_writes = 0
+        self._slow_s = 0.0
         self._waits = 0
         self._keeping = False
         self._slow = False
@@ -213,21 +218,27 @@ class Troubled:
         forgiven = max(0.0, now - self._debt_time) * SLOW_SHARE
         self._debt = max(0.0, self._debt - forgiven) + duration_s
         self._debt_time = now
-        if self._debt > SLOW_DEBT_S and not self._keeping and not self._closed:
-            self._debt = 0.0
-            if 3 * self._others_take() > duration_s:
-                return  # nor this: getting the interpreter back from busy threads takes as long
-            with self._lock:
-                self._enter(f"writes take {duration_s * 1000:.1f} ms", slow=True)
+        self._slow_writes += 1
+        self._slow_s += duration_s
+        if self._debt <= self._debt_limit or self._keeping or self._closed:
+            return
+        usual = self._slow_s / self._slow_writes
+        self._debt = self._slow_s = 0.0
+        self._slow_writes = 0
+        if 3 * self._others_take() > usual:
+            # Nor this: getting the interpreter back from busy threads takes as long. Asking costs
+            # time, too, so it is asked ever more rarely.
+            self._debt_limit *= 2
+            return
+        with self._lock:
+            self._enter(f"writes take {usual * 1000:.1f} ms", slow=True)
 
     def _others_take(self) -> float:
         """What it takes to give the interpreter to the program's other threads and have it back."""
-        longest = 0.0
-        for _ in range(5):
-            started = self._files.time()
+        started = self._files.time()
+        for _ in range(_ASKED):
             self._files.give_way()
-            longest = max(longest, self._files.time() - started)
-        return longest
+        return (self._files.time() - started) / _ASKED
 
     def check(self, now: float) -> None:
         """Once a second: is the file still in its folder, and are the names still near?"""

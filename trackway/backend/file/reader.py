@@ -182,7 +182,8 @@ class LogReader:
                     mine + self.offset,
                     rows["step"].astype(np.int64),
                     rows["time"].astype(np.float64),
-                    rows["values"].astype(np.float64),
+                    # One metric after the other: columns are what is asked for.
+                    np.asfortranarray(rows["values"], np.float64),
                 )
             )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -283,11 +284,18 @@ def joined(parts: list[Part]) -> Columns:
         joined,
         np.concatenate([np.full(len(p.steps), p.attempt, np.int64) for p in parts]),
     )
-    if len(parts) == 1:
+    if len({part.writer for part in parts}) == 1 and _rises(parts):
         return columns
     writers = np.concatenate([np.full(len(p.steps), p.writer, np.int64) for p in parts])
     offsets = np.concatenate([part.offsets for part in parts])
     return columns.take(_arrival(columns, writers, offsets))
+
+
+def _rises(parts: list[Part]) -> bool:
+    """Whether the parts of one writer are in the order of their places, as they mostly are."""
+    ends = [(part.offsets[0], part.offsets[-1]) for part in parts if len(part.offsets)]
+    inner = all((part.offsets[1:] > part.offsets[:-1]).all() for part in parts)
+    return inner and all(a[1] < b[0] for a, b in pairwise(ends))
 
 
 def _as_declared(values: npt.NDArray[Any], type: str) -> npt.NDArray[Any]:
