@@ -216,7 +216,9 @@ def test_eight_processes_of_eight_threads(program: Program) -> None:
     program.start(code, "0").communicate()  # writes the script; the others run it too
     processes = [program.start(code, str(number)) for number in range(1, 8)]
     for process in processes:
-        assert process.communicate(timeout=100)[1] == b""
+        said = process.communicate(timeout=100)[1].decode().splitlines()
+        # 64 threads that do nothing but write may well find the disk slow; nothing else is said.
+        assert all("writes take" in line or "written normally" in line for line in said), said
         assert process.returncode == 0
     run = tw.Api(program.root).run("p/shared")
     for me in range(8):
