@@ -61,9 +61,9 @@ class Program:
         self._started: list[subprocess.Popen[bytes]] = []
 
     def environment(self, **more: str) -> dict[str, str]:
-        """The environment the programs run in."""
+        """The environment the programs run in; a variable that is to be empty is left out."""
         paths = [PACKAGE_HOME, *filter(None, [os.environ.get("PYTHONPATH")])]
-        return {
+        given = {
             **os.environ,
             "TRACKWAY_DIR": str(self.root),
             "TRACKWAY_PROJECT": "p",
@@ -71,6 +71,7 @@ class Program:
             "PYTHONPATH": os.pathsep.join(paths),
             **more,
         }
+        return {name: value for name, value in given.items() if value or name not in more}
 
     def start(self, code: str, *arguments: str, **more: str) -> subprocess.Popen[bytes]:
         """Start it; standard streams are pipes."""

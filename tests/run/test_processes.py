@@ -258,12 +258,15 @@ TRAINING = """
 """
 
 
+@pytest.mark.timeout(300)
 def test_a_killed_training_loses_nothing_and_resumes(program: Program, tmp_path: Path) -> None:
     """Every loss that log() took is on disk after SIGKILL, and again after a resume and a kill."""
     told = tmp_path / "acknowledged"
     for attempt in (1, 2):
-        process = program.start(TRAINING, str(told))
-        deadline = time.monotonic() + 60
+        # Measuring coverage would multiply what it takes to import the frameworks.
+        quick = {"COVERAGE_PROCESS_CONFIG": "", "COVERAGE_PROCESS_START": ""}
+        process = program.start(TRAINING, str(told), **quick)
+        deadline = time.monotonic() + 120
         had = len(told.read_text().splitlines()) if told.exists() else 0
         while not told.exists() or len(told.read_text().splitlines()) < had + 300:
             assert time.monotonic() < deadline
