@@ -220,6 +220,7 @@ def processor(
     values = rows(keys)
     tracker = make(who)
     tracker.load()
+    time.sleep(CALM_S)  # threads that NumPy's import began spin for a while
     own, whole = time.thread_time_ns, time.process_time_ns
     begin = whole()
     log = tracker.start()
@@ -321,6 +322,13 @@ def read(channel: Channel, who: str, how: str, store: str) -> None:
         last=last,
         peak=_stores.peak_bytes(),
     )
+
+
+def stored(channel: Channel, who: str, store: str) -> None:
+    """Answers the values of the metric that counts the steps, as far as they can be read."""
+    from benchmarks import _stores
+
+    channel.send(values=_stores.steps(who, Path(store)))
 
 
 # -- kill ----------------------------------------------------------------------------------

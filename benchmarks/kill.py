@@ -53,8 +53,6 @@ def measure(folder: Path, *, quick: bool, peers: Sequence[str]) -> list[Figure]:
 
 
 def _kill(folder: Path, who: str, pause_s: float) -> tuple[int, int]:
-    from benchmarks import _stores
-
     counter = folder / f"counter-{who}"
     counter.write_bytes(bytes(8))
     arguments: dict[str, Any] = {"counter": str(counter), "keys": KEYS, "pause_s": pause_s}
@@ -68,5 +66,6 @@ def _kill(folder: Path, who: str, pause_s: float) -> tuple[int, int]:
         count: int = struct.unpack_from("<q", shared)[0]
         shared.close()
         child.settle()
-        found = set(_stores.steps(who, child.folder))
+        with contestant("stored", who, folder, store=str(child.folder)) as reader:
+            found = set(reader.answer()["values"])
     return count, sum(float(step) not in found for step in range(count))

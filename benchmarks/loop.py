@@ -1,9 +1,9 @@
 """A training loop of 2 ms steps that logs 10 scalars each: how much slower, and at what cost.
 
-Slower: every contestant trains in turns of a tenth of a second, one after the other, stopped
-with all its threads while it is not its turn. Each turn is divided by the bare turns of the
-same round. A second bare program is a contestant like any other: what it shows is noise. Behind
-each figure stands its standard error.
+Slower: every contestant trains in turns of a tenth of a second, one after the other, stopped with
+all its threads while it is not its turn. Each turn is divided by the bare turns of the same round.
+A second bare program is a contestant like any other: what it shows is noise. Behind each figure
+stands its standard error.
 
 Processor time: what the whole process used, less what the thread that trains used inside the
 steps, less the same of the bare program. So threads of the tracker count, and the steps' own
