@@ -352,6 +352,6 @@ def until_killed(channel: Channel, who: str, counter: str, keys: int, pause_s: f
         log(values)
         step += 1
         put(shared, 0, step)
-        due += pause_s
-        while clock() < due:
-            pass
+        if pause_s:
+            due += pause_s
+            time.sleep(max(0.0, due - clock()))  # meanwhile threads of the tracker may work
