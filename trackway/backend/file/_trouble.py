@@ -237,7 +237,7 @@ class Troubled:
         """The longest it took to give the interpreter to other threads and have it back.
 
         Not the mean: now and then no thread takes it, and a few lucky turns would make busy
-        threads look like a slow disk. Erring the other way costs the next debt, which is asked again.
+        threads look like a slow disk. Erring the other way is put right when the next debt is due.
         """
         longest = 0.0
         for _ in range(_ASKED):
