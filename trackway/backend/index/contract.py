@@ -276,15 +276,11 @@ class Reading(ABC):
         """These axes by number; unknown ones are left out."""
 
     @abstractmethod
-    def events(
-        self, runs: Collection[int], types: Collection[str] | None = None
-    ) -> list[EventRow]:
+    def events(self, runs: Collection[int], types: Collection[str] | None = None) -> list[EventRow]:
         """The events of these runs' logs (of these types, or all), by (run, log, offset)."""
 
     @abstractmethod
-    def documents(
-        self, runs: Collection[int] | None = None, *, since: int = 0
-    ) -> list[Document]:
+    def documents(self, runs: Collection[int] | None = None, *, since: int = 0) -> list[Document]:
         """The documents of these runs (or all) that were put after revision ``since``, by run."""
 
     @abstractmethod
