@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import compileall
 import json
+import sys
 import tempfile
 from importlib import import_module
 from pathlib import Path
@@ -13,11 +14,13 @@ from typing import Final
 from benchmarks._figures import Figure, circumstances, table
 from benchmarks._trackers import PEERS, ROOT
 
-NAMES: Final = ("log_call", "loop", "startup", "memory", "disk", "read", "kill")
+NAMES: Final = ("log_call", "loop", "startup", "memory", "disk", "read", "kill", "index")
 
 
 def main() -> None:
-    """Run the named benchmarks, or all, and print a table for each."""
+    """Run the named benchmarks, or all, and print a table for each; ``data`` writes data."""
+    if sys.argv[1:2] == ["data"]:
+        return import_module("benchmarks.data").main(sys.argv[2:])  # type: ignore[no-any-return]
     options = _options()
     compileall.compile_dir(str(ROOT / "trackway"), quiet=2)  # as an installation does
     about = circumstances()
@@ -39,7 +42,9 @@ def main() -> None:
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("names", nargs="*", metavar="name", help=", ".join(NAMES))
+    parser.add_argument(
+        "names", nargs="*", metavar="name", help=f"{', '.join(NAMES)}; or: data --help"
+    )
     parser.add_argument("--quick", action="store_true", help="fewer rounds, rougher figures")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there, too")
     parser.add_argument(

@@ -6,7 +6,7 @@ an index beside them: metrics that were always logged together share one.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -27,6 +27,7 @@ from trackway.backend.file.run_logs import (
 __all__ = ["Block", "Group", "Records"]
 
 Index = npt.NDArray[np.int64]
+Mask = npt.NDArray[np.bool_]
 
 
 @dataclass(slots=True)
@@ -38,6 +39,8 @@ class Block:
         types: A letter a name: f, i, b, or o for an object.
         start: The number of its first record among all of ``Records``.
         kept: By number of a group: which records hold a point of it that counts.
+        left: By name: which records hold a point of it that is not deleted; only for names of
+            which some are.
     """
 
     writer: int
@@ -49,7 +52,8 @@ class Block:
     times: npt.NDArray[np.float64]
     values: npt.NDArray[Any]
     start: int = 0
-    kept: dict[int, npt.NDArray[np.bool_]] = field(default_factory=dict)
+    kept: dict[int, Mask] = field(default_factory=dict)
+    left: dict[str, Mask] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.steps)
@@ -76,7 +80,8 @@ class Records:
     """All records of one space, numbered through in no particular order."""
 
     def __init__(self, logs: RunLogs, space: str = METRIC) -> None:
-        self.blocks = [block for block in _blocks(logs, space) if len(block)]
+        blocks = (block for block in _blocks(logs, space) if len(block))
+        self.blocks = list(_without_deleted(logs, blocks) if space == METRIC else blocks)
         self._starts = np.zeros(len(self.blocks), np.int64)
         total = 0
         for number, block in enumerate(self.blocks):
@@ -92,18 +97,25 @@ class Records:
         for number, block in enumerate(self.blocks):
             for name in block.columns.keys() & holders.keys():
                 holders[name].append(number)
-        together: dict[tuple[int, ...], list[str]] = {}
+        together: dict[tuple[tuple[int, bytes | None], ...], list[str]] = {}
         for key, numbers in holders.items():
             if numbers:
-                together.setdefault(tuple(numbers), []).append(key)
+                # Metrics share what counts of them only where the same points were deleted.
+                alike = tuple((number, self._left(number, key)) for number in numbers)
+                together.setdefault(alike, []).append(key)
         groups: list[Group] = []
         for places, names in together.items():
-            blocks = [self.blocks[place] for place in places]
-            index, steps = _chosen(blocks, attempts=attempts, repeats=repeats, order=order)
+            blocks = [self.blocks[place] for place, _ in places]
+            left = [block.left.get(names[0]) for block in blocks]
+            index, steps = _chosen(blocks, left, attempts=attempts, repeats=repeats, order=order)
             group = Group(len(groups), tuple(names), index, steps)
             self._mark(blocks, group)
             groups.append(group)
         return groups
+
+    def _left(self, number: int, key: str) -> bytes | None:
+        mask = self.blocks[number].left.get(key)
+        return None if mask is None else mask.tobytes()
 
     def _mark(self, blocks: list[Block], group: Group) -> None:
         kept = np.zeros(self.total, np.bool_)
@@ -120,7 +132,8 @@ class Records:
         blocks = [block for block in self.blocks if block.kept]
         if not blocks:
             return np.empty(0, np.int64)
-        order, _ = _chosen(blocks, attempts="all", repeats="all", order="arrival")
+        every = [None] * len(blocks)
+        order, _ = _chosen(blocks, every, attempts="all", repeats="all", order="arrival")
         return order[kept[order]]
 
     def block_of(self, index: Index) -> Index:
@@ -173,6 +186,18 @@ def _blocks(logs: RunLogs, space: str) -> Iterator[Block]:
             yield from _event_blocks(number, written)
 
 
+def _without_deleted(logs: RunLogs, blocks: Iterable[Block]) -> Iterator[Block]:
+    writers = logs.writers
+    for block in blocks:
+        written = writers[block.writer]
+        if logs.deletions.concerns(written.name, written.generation):
+            for key in block.columns:
+                mask = logs.keep(written, key, block.offsets, block.steps)
+                if mask is not None:
+                    block.left[key] = mask
+        yield block
+
+
 def _event_blocks(number: int, written: Written) -> Iterator[Block]:
     """Values that were stored as events: large integers, text, lists."""
     alike: dict[tuple[str, ...], list[tuple[int, Any, float, Any]]] = {}
@@ -201,16 +226,17 @@ def _event_blocks(number: int, written: Written) -> Iterator[Block]:
 
 
 def _chosen(
-    blocks: list[Block], *, attempts: str, repeats: str, order: str
+    blocks: list[Block], left: Sequence[Mask | None], *, attempts: str, repeats: str, order: str
 ) -> tuple[Index, npt.NDArray[Any]]:
-    """The records that count, and their steps."""
+    """The records that count, and their steps; ``left`` says of each block what is not deleted."""
     plain = _already_in_order(blocks)
-    if plain is not None:
+    if plain is not None and all(mask is None for mask in left):
         return _numbers(blocks), plain
     parts = [
-        Part(b.writer, b.attempt, "i", b.offsets, b.steps, b.times, _numbers([b])) for b in blocks
+        Part(b.writer, b.attempt, "i", b.offsets, b.steps, b.times, _numbers([b])).kept(mask)
+        for b, mask in zip(blocks, left, strict=True)
     ]
-    columns: Columns = joined(parts)
+    columns: Columns = joined([part for part in parts if len(part.steps)])
     series = resolve("", columns, attempts=attempts, repeats=repeats, order=order)
     return series.values, series.steps
 

@@ -3,20 +3,62 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
-from typing import Any, Final
+from pathlib import Path
+from typing import Any, Final, Protocol, TypeVar
 
-from trackway.backend.file.format import Event
+from trackway.backend.file.format import Event, Header
 from trackway.backend.file.process import host_name, is_alive
-from trackway.backend.file.run_logs import RunLogs, Written
+from trackway.backend.file.reader import Rows
 
 __all__ = ["Attempt", "Definition", "RunRecord", "tell_record"]
 
 SILENT_S: Final = 120.0
 """A run on another machine that wrote nothing for this long, and whose companion is silent too,
 is lost. Four times the slowest heartbeat."""
+
+_EDITS: Final = frozenset({"run", "delete"})
+"""The events of an editor's log."""
+
+
+class TellingLog(Protocol):
+    """What a record needs of one log."""
+
+    @property
+    def path(self) -> Path:
+        """The file."""
+
+    @property
+    def header(self) -> Header | None:
+        """Who wrote it; None where the header is damaged."""
+
+    @property
+    def attempt(self) -> int:
+        """The attempt it belongs to."""
+
+    @property
+    def events(self) -> list[tuple[int, Event]]:
+        """Its events with their places."""
+
+    @property
+    def rows(self) -> list[Rows]:
+        """Its rows, as far as they are needed to know that there are some, and since when."""
+
+
+LogT_co = TypeVar("LogT_co", bound=TellingLog, covariant=True)
+
+
+class Telling(Protocol[LogT_co]):
+    """What a record needs of a run's logs: ``RunLogs``, or what an index kept of them."""
+
+    @property
+    def writers(self) -> Sequence[LogT_co]:
+        """One entry a log, by the time its writer began."""
+
+    def events(self, types: Iterable[str] | None = None) -> Sequence[tuple[LogT_co, Event]]:
+        """The events of these types (or all), by time, then writer, then place in the log."""
 
 
 @dataclass(slots=True)
@@ -77,6 +119,10 @@ class RunRecord:
     lost_points: int = 0
     skipped: int = 0
     refused: dict[str, int] = field(default_factory=dict)
+    archived: bool = False
+    """Whether somebody put it out of the way."""
+    deleted: bool = False
+    """Whether somebody deleted it; its bytes are there until the root is compacted."""
 
     def definition(self, key: str) -> Definition | None:
         """The last definition that fits a metric; one without a pattern wins over any with."""
@@ -86,7 +132,7 @@ class RunRecord:
         return chosen[-1] if chosen else None
 
 
-def tell_record(logs: RunLogs, now: float | None = None) -> RunRecord:
+def tell_record(logs: Telling[TellingLog], now: float | None = None) -> RunRecord:
     """Put a run's events together, in the order of their times; the last word counts.
 
     Args:
@@ -104,10 +150,9 @@ def tell_record(logs: RunLogs, now: float | None = None) -> RunRecord:
         else:
             _apply(record, event)
     record.masked = [item for items in masked.values() for item in items]
-    by_attempt: dict[int, list[Written]] = {}
-    for written in logs.writers:
-        if written.header is None or written.header.role != "editor":
-            by_attempt.setdefault(written.attempt, []).append(written)
+    by_attempt: dict[int, list[TellingLog]] = {}
+    for written in _recorders(logs.writers):
+        by_attempt.setdefault(written.attempt, []).append(written)
     for number, writers in sorted(by_attempt.items()):
         record.attempts.append(
             _attempt(number, writers, ends.get(number, []), time.time() if now is None else now)
@@ -120,10 +165,27 @@ def tell_record(logs: RunLogs, now: float | None = None) -> RunRecord:
     return record
 
 
+def _recorders(writers: Sequence[TellingLog]) -> Sequence[TellingLog]:
+    """The logs that testify how the run went: all but those of people who edited it later.
+
+    A log without a header may be an editor's that was never finished or is damaged: it counts
+    only where it holds what an editor does not write, or where there is no other.
+    """
+    able = [w for w in writers if w.header is None or w.header.role != "editor"]
+    sure = [w for w in able if w.header is not None or w.rows or _tells_more(w)]
+    return sure or able
+
+
+def _tells_more(written: TellingLog) -> bool:
+    return any(event.type not in _EDITS for _, event in written.events)
+
+
 def _rename(record: RunRecord, fields: Mapping[str, Any]) -> None:
     for name, value in fields.items():
         if name == "tags":
             record.tags = tuple(value or ())
+        elif name in ("archived", "deleted"):
+            setattr(record, name, value is True)
         elif name in ("name", "notes", "group", "job_type"):
             setattr(record, name, value)
 
@@ -170,7 +232,7 @@ def _inner(tree: dict[str, Any], path: list[str]) -> dict[str, Any]:
     return tree
 
 
-def _attempt(number: int, writers: list[Written], ends: list[Event], now: float) -> Attempt:
+def _attempt(number: int, writers: Sequence[TellingLog], ends: list[Event], now: float) -> Attempt:
     main = next((w for w in writers if w.header and w.header.role == "train"), writers[0])
     attempt = Attempt(number)
     headers = [w.header for w in writers if w.header]
@@ -220,13 +282,13 @@ def _see_death(attempt: Attempt, death: Event, *, told: bool, at_exit: bool) -> 
         attempt.state = "killed"
 
 
-def _judge_silence(attempt: Attempt, writers: list[Written], now: float) -> None:
+def _judge_silence(attempt: Attempt, writers: Sequence[TellingLog], now: float) -> None:
     """No end was recorded: somebody is still at it, or nobody is."""
     here = host_name()
     heard = 0.0
     for written in writers:
         try:
-            heard = max(heard, written.reader.path.stat().st_mtime)
+            heard = max(heard, written.path.stat().st_mtime)
         except OSError:
             continue
     alive = [

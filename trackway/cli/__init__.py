@@ -21,7 +21,12 @@ __all__ = ["cli", "main"]
 _COMMANDS: Final = {
     "ls": "List runs, newest first, with what tells them apart.",
     "show": "Show everything needed to explain and repeat a run.",
-    "export": "Write a run's points as CSV or JSON lines, exactly.",
+    "watch": "Follow a run in the terminal while it runs.",
+    "export": "Write runs as CSV, JSON lines or Parquet, exactly.",
+    "sql": "Ask all runs and their points in SQL.",
+    "edit": "Change a run's name, notes, tags, group, or archive it.",
+    "rm": "Remove runs for good, or hide some of their points.",
+    "compact": "Reclaim the bytes of what was deleted.",
     "verify": "Check every byte of every log.",
 }
 
@@ -31,6 +36,7 @@ Examples:
   trackway ls digits --order -summary.val/accuracy --limit 5
   trackway show brisk-otter-417
   trackway export brisk-otter-417 --format csv --output run.csv
+  trackway edit brisk-otter-417 --tag paper --archive
   trackway verify --json
 """
 
@@ -105,7 +111,7 @@ def _reason(error: OSError) -> str:
 @click.version_option(__version__, prog_name="trackway", message="%(prog)s %(version)s")
 @click.pass_context
 def cli(ctx: click.Context, folder: str | None) -> None:
-    """Read the runs that Trackway has recorded. Nothing here changes them."""
+    """Read the runs that Trackway has recorded. Only edit, rm and compact change anything."""
     ctx.obj = folder
 
 

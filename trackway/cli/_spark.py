@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from trackway.api import Series
 
-__all__ = ["buckets", "spark"]
+__all__ = ["buckets", "drawn", "spark"]
 
 _LEVELS: Final = " ▁▂▃▄▅▆▇█"
 
@@ -47,7 +47,11 @@ def spark(series: Series, width: int) -> str:
     count = min(width, len(series))
     if not count:
         return ""
-    low, high = buckets(series, count)
+    return drawn(*buckets(series, count))
+
+
+def drawn(low: npt.NDArray[np.float64], high: npt.NDArray[np.float64]) -> str:
+    """The curve of the middles between these minima and maxima, NaN for blank."""
     if np.isnan(low).all():
         return ""
     middle = low / 2 + high / 2

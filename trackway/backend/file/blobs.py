@@ -18,7 +18,8 @@ class BlobStore:
     """Bytes under the SHA-256 of their content, in ``<root>/blobs/sha256/ab/<digest>``.
 
     Any number of processes may put the same or different blobs at once: a blob is complete
-    from the moment it has its name, and putting it again changes nothing.
+    from the moment it has its name, and putting it again changes nothing but its time, which says
+    that it is in use: whoever removes blobs that nothing refers to spares the young ones.
     """
 
     def __init__(self, root: Path) -> None:
@@ -43,7 +44,7 @@ class BlobStore:
         with contextlib.suppress(OSError):
             # A power cut can leave a renamed file that is short, or whose blocks are zeros: only
             # a whole one counts as there.
-            if target.stat().st_size == len(data) and _holds(target, data):
+            if target.stat().st_size == len(data) and _holds(target, data) and _touched(target):
                 return digest
         target.parent.mkdir(parents=True, exist_ok=True)
         beside = target.with_name(f".{digest}.{os.urandom(4).hex()}.beside")
@@ -69,6 +70,17 @@ class BlobStore:
         if hashlib.sha256(data).hexdigest() != digest:
             raise NotFoundError(f"blob {digest} is damaged: its content has another digest")
         return data
+
+
+def _touched(path: Path) -> bool:
+    """Mark the blob as in use; False where it was removed just now."""
+    try:
+        os.utime(path)
+    except FileNotFoundError:
+        return False
+    except OSError:  # another user's, or a disk that is read only: it is there all the same
+        return True
+    return True
 
 
 def _holds(path: Path, data: bytes) -> bool:

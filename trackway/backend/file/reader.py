@@ -8,7 +8,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
+from zlib import crc32
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 
@@ -30,10 +32,32 @@ from trackway.backend.file.format import (
 from trackway.backend.file.scan import Damage, Offsets, Scan, scan
 from trackway.errors import FormatError
 
-__all__ = ["Batch", "Damage", "LogReader", "Rows"]
+__all__ = ["Batch", "Damage", "LogReader", "Position", "Rows", "read_event"]
 
 STRETCH: Final = 8 * MAX_PAYLOAD
 """Bytes read at once. Invariant: larger than the largest frame, or a scan could not advance."""
+
+
+_MARK: Final = 32
+"""Bytes before the offset that must be as they were, or the file is another one."""
+
+
+class Position(msgspec.Struct, frozen=True):
+    """Where a reader stands, so that another one can go on from there.
+
+    Attributes:
+        offset: Everything before this byte is judged.
+        first: The first frame's length and checksum, and so the log's generation.
+        mark: The last bytes before ``offset``.
+        header: The log's first header, or None where none was sound.
+        keysets: Every keyset declared so far.
+    """
+
+    offset: int = 0
+    first: bytes = b""
+    mark: bytes = b""
+    header: Header | None = None
+    keysets: tuple[Keyset, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,10 +81,14 @@ class Rows:
 
 @dataclass(slots=True)
 class Batch:
-    """What one ``read`` found, and what it could not use."""
+    """What one ``read`` found, and what it could not use.
+
+    ``payloads`` has the bytes of each event, where the reader was told to keep them.
+    """
 
     rows: list[Rows] = field(default_factory=list)
     events: list[tuple[int, Event]] = field(default_factory=list)
+    payloads: list[bytes] = field(default_factory=list)
     headers: list[Header] = field(default_factory=list)
     damage: list[Damage] = field(default_factory=list)
     frames: int = 0
@@ -73,8 +101,14 @@ class LogReader:
 
     Each ``read`` returns what has become whole since the last one. Rows may come before the
     declaration of their keyset (the declaration was damaged and is repeated later): ask
-    ``keysets`` after reading. A file that shrank or was replaced (it is another one, or begins
-    otherwise) is read again from its start; ``restarts`` counts how often.
+    ``keysets`` after reading. A file that shrank, or that is not the one it was (it begins
+    otherwise, or what lies before ``offset`` does), is read again from its start; ``restarts``
+    counts how often. A longer copy in the file's place is the same log.
+
+    Args:
+        path: The file.
+        position: Where to go on; the start by default.
+        keep_payloads: Whether batches hold the bytes of their events, too.
 
     Attributes:
         offset: Everything before this byte is judged.
@@ -84,16 +118,29 @@ class LogReader:
         pending: Bytes after ``offset`` that form no whole frame yet.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(
+        self, path: Path, position: Position | None = None, *, keep_payloads: bool = False
+    ) -> None:
+        position = position or Position()
         self.path = path
-        self.offset = 0
+        self.keep_payloads = keep_payloads
+        self.offset = position.offset
         self.pending = 0
         self.restarts = 0
-        self.header: Header | None = None
-        self.keysets: dict[int, Keyset] = {}
-        self.next_keyset = 0
-        self._identity: int | None = None
-        self._first = b""  # the first frame's length and checksum, and so the generation
+        self.header: Header | None = position.header
+        self.keysets: dict[int, Keyset] = {keyset.id: keyset for keyset in position.keysets}
+        self.next_keyset = max(self.keysets, default=-1) + 1
+        self.status: os.stat_result | None = None  # of the file, when it was last opened
+        # Invariant: an inode number says nothing, the next file may get it again.
+        self._first = position.first
+        self._mark = position.mark
+
+    @property
+    def position(self) -> Position:
+        """Where this reader stands."""
+        return Position(
+            self.offset, self._first, self._mark, self.header, tuple(self.keysets.values())
+        )
 
     def read(self) -> Batch:
         """Everything whole since the last read.
@@ -105,6 +152,7 @@ class LogReader:
         for part in self.stretches():
             batch.rows += part.rows
             batch.events += part.events
+            batch.payloads += part.payloads
             batch.headers += part.headers
             batch.damage += part.damage
             batch.frames += part.frames
@@ -115,13 +163,15 @@ class LogReader:
     def stretches(self) -> Iterator[Batch]:
         """Like ``read``, a stretch of at most STRETCH bytes at a time: memory stays bounded."""
         with self.path.open("rb", buffering=0) as file:
-            status = os.fstat(file.fileno())
+            status = self.status = os.fstat(file.fileno())
             first = bytes(_read_at(file, 0, FRAME.size))
-            # Invariant: an inode number alone says nothing, the next file may get it again.
-            same = self._identity in (None, status.st_ino) and first.startswith(self._first)
-            if self.offset and not (same and status.st_size >= self.offset):
+            if self.offset and not (
+                status.st_size >= self.offset
+                and first.startswith(self._first)
+                and _read_at(file, self.offset - len(self._mark), len(self._mark)) == self._mark
+            ):
                 self._restart()
-            self._identity, self._first = status.st_ino, first
+            self._first = first
             while self.offset < status.st_size:
                 size = min(STRETCH, status.st_size - self.offset)
                 data = _read_at(file, self.offset, size)
@@ -131,12 +181,14 @@ class LogReader:
                 batch = self._decode(data, found)
                 self.pending = len(data) - found.end
                 self.offset += found.end
+                self._mark = (self._mark + data[max(0, found.end - _MARK) : found.end])[-_MARK:]
                 yield batch  # last: whoever stops here has read it and will not get it again
                 if found.end == 0 or len(data) < size:
                     break
 
     def _restart(self) -> None:
         self.offset = self.pending = 0
+        self._mark = b""
         self.header = None
         self.keysets = {}
         self.next_keyset = 0
@@ -191,6 +243,8 @@ class LogReader:
         try:
             if kind == EVENT:
                 batch.events.append((offset, decode_event(payload)))
+                if self.keep_payloads:
+                    batch.payloads.append(bytes(payload))
             elif kind == KEYSET:
                 keyset = decode_keyset(payload)
                 self.keysets[keyset.id] = keyset
@@ -204,6 +258,22 @@ class LogReader:
         except FormatError:
             # Its checksum holds, so it is what was written: a later version's, not damage.
             batch.unknown += 1
+
+
+def read_event(path: Path, offset: int) -> Event | None:
+    """The event whose frame begins at this offset; None where there is no sound one (any more)."""
+    try:
+        with path.open("rb", buffering=0) as file:
+            head = bytes(_read_at(file, offset, FRAME.size))
+            if len(head) < FRAME.size:
+                return None
+            length, checksum = FRAME.unpack(head)
+            payload = bytes(_read_at(file, offset + FRAME.size, min(length, MAX_PAYLOAD)))
+        if crc32(payload) != checksum or payload[:1] != bytes([EVENT]):
+            return None
+        return decode_event(payload)
+    except (OSError, FormatError):
+        return None
 
 
 def _rows_at(

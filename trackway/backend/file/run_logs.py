@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from trackway.backend.file.deletions import DELETION_EVENTS, Deletions
 from trackway.backend.file.folder import logs
 from trackway.backend.file.format import METRIC, Event, Header
 from trackway.backend.file.reader import Damage, LogReader, Rows
@@ -45,6 +46,21 @@ class Written:
     def attempt(self) -> int:
         """The attempt it belongs to."""
         return self.header.attempt if self.header else 1
+
+    @property
+    def path(self) -> Path:
+        """The file."""
+        return self.reader.path
+
+    @property
+    def name(self) -> str:
+        """What deletions call this log: its file's name without ``.log``."""
+        return self.reader.path.stem
+
+    @property
+    def generation(self) -> str:
+        """Of its first header; empty where no header can be read."""
+        return self.header.generation if self.header else ""
 
     def places(self, space: str) -> dict[str, list[_Place]]:
         """Where the values of each metric are: rows, column, type letter."""
@@ -122,16 +138,36 @@ class Part:
     times: npt.NDArray[np.float64]
     values: npt.NDArray[Any]
 
+    def kept(self, mask: npt.NDArray[np.bool_] | None) -> Part:
+        """The points that the mask selects; all where there is none."""
+        if mask is None:
+            return self
+        return Part(
+            self.writer,
+            self.attempt,
+            self.type,
+            self.offsets[mask],
+            self.steps[mask],
+            self.times[mask],
+            self.values[mask],
+        )
+
 
 class RunLogs:
     """The logs in a run's folder; ``refresh`` reads on where the last one stopped.
 
+    Deleted points count as never logged: they are in no column, no number, no list of metrics.
+
     Args:
         folder: The run's folder.
+
+    Attributes:
+        deletions: Those that were read so far.
     """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self.deletions = Deletions()
         self._written: dict[Path, Written] = {}
 
     @property
@@ -152,7 +188,17 @@ class RunLogs:
         for path in present:
             written = self._written.setdefault(path, Written(LogReader(path)))
             changed |= self._read_on(written)
+        if changed:
+            self._learn_deletions()
         return changed
+
+    def _learn_deletions(self) -> None:
+        self.deletions = Deletions.of(
+            event
+            for written in self._written.values()
+            for _, event in written.events
+            if event.type in DELETION_EVENTS
+        )
 
     def _read_on(self, written: Written) -> bool:
         restarts = written.reader.restarts
@@ -186,7 +232,7 @@ class RunLogs:
         return [(written, event) for _, _, _, written, event in found]
 
     def keys(self, space: str = METRIC) -> list[str]:
-        """The names of all metrics, sorted."""
+        """The names of all metrics, sorted; without those whose points are all deleted."""
         names: set[str] = set()
         for written in self._written.values():
             for keyset in written.reader.keysets.values():
@@ -194,6 +240,11 @@ class RunLogs:
                     names.update(keyset.names)
             if space == METRIC:
                 names.update(written.values())
+        if space == METRIC and self.deletions:
+            # Also where no point of it is left: a compaction must not bring the name back that
+            # another log only declares.
+            gone = {n for n in names if self.deletions.names(n) and not self.arrivals(n)}
+            names -= gone
         return sorted(names)
 
     def columns(self, key: str, space: str = METRIC) -> Columns:
@@ -205,25 +256,54 @@ class RunLogs:
         parts = [
             part
             for number, written in enumerate(self.writers)
-            for part in _parts_of(number, written, key, space)
+            for part in self.parts(number, written, key, space)
         ]
         return joined(parts)
 
+    def parts(self, number: int, written: Written, key: str, space: str = METRIC) -> list[Part]:
+        """The points of one metric from one writer, the ``number``-th, that are not deleted."""
+        parts = parts_of(number, written, key, space)
+        if space != METRIC or not self.deletions.concerns(written.name, written.generation):
+            return parts
+        kept = [part.kept(self.keep(written, key, part.offsets, part.steps)) for part in parts]
+        # Invariant: a part without points has no say in the type of the column.
+        return [part for part in kept if len(part.steps)]
+
+    def keep(
+        self, written: Written, key: str, offsets: npt.NDArray[np.int64], steps: npt.NDArray[Any]
+    ) -> npt.NDArray[np.bool_] | None:
+        """Which points of a metric in this log are not deleted; None where none is."""
+        return self.deletions.keep(written.name, written.generation, key, offsets, steps)
+
     def arrivals(self, key: str) -> int:
         """How many points of a metric arrived, repeated and superseded ones included."""
-        return sum(
-            sum(len(rows.steps) for rows, _, _ in written.places(METRIC).get(key, ()))
-            + len(written.values().get(key, ()))
-            for written in self._written.values()
-        )
+        return sum(self._arrived(written, key) for written in self._written.values())
+
+    def _arrived(self, written: Written, key: str) -> int:
+        if self.deletions.concerns(written.name, written.generation):
+            return sum(len(part.steps) for part in self.parts(0, written, key))
+        rows = sum(len(rows.steps) for rows, _, _ in written.places(METRIC).get(key, ()))
+        return rows + len(written.values().get(key, ()))
 
     @property
     def points(self) -> int:
-        """How many points were read."""
-        return sum(written.points for written in self._written.values())
+        """How many values of rows were read that are not deleted."""
+        written = self._written.values()
+        return sum(w.points for w in written) - sum(self._hidden(w) for w in written)
+
+    def _hidden(self, written: Written) -> int:
+        """How many values of rows are deleted in one log."""
+        if not self.deletions.concerns(written.name, written.generation):
+            return 0
+        count = 0
+        for key, places in written.places(METRIC).items():
+            for rows, _, _ in places:
+                kept = self.keep(written, key, rows.offsets, rows.steps)
+                count += 0 if kept is None else len(kept) - int(kept.sum())
+        return count
 
 
-def _parts_of(number: int, written: Written, key: str, space: str) -> list[Part]:
+def parts_of(number: int, written: Written, key: str, space: str) -> list[Part]:
     parts = [
         Part(
             number,
@@ -274,10 +354,9 @@ def joined(parts: list[Part]) -> Columns:
         none = np.empty(0, np.int64)
         return Columns(none, np.empty(0), np.empty(0), none)
     types = {part.type for part in parts}
-    values = [_as_objects(p) if "o" in types and p.type != "o" else p.values for p in parts]
-    joined = np.concatenate(values)
+    joined = np.concatenate(beside_objects(parts) if "o" in types else [p.values for p in parts])
     if len(types) == 1:
-        joined = _as_declared(joined, types.pop())
+        joined = as_declared(joined, types.pop())
     columns = Columns(
         np.concatenate([part.steps for part in parts]),
         np.concatenate([part.times for part in parts]),
@@ -298,7 +377,7 @@ def _rises(parts: list[Part]) -> bool:
     return inner and all(a[1] < b[0] for a, b in pairwise(ends))
 
 
-def _as_declared(values: npt.NDArray[Any], type: str) -> npt.NDArray[Any]:
+def as_declared(values: npt.NDArray[Any], type: str) -> npt.NDArray[Any]:
     """Floats as the integers or booleans they were declared to be, where they all are.
 
     The letter says what the first value was; a later one may be a float of any kind.
@@ -312,9 +391,22 @@ def _as_declared(values: npt.NDArray[Any], type: str) -> npt.NDArray[Any]:
     return declared if (back == np.ascontiguousarray(values).view(np.int64)).all() else values
 
 
-def _as_objects(part: Part) -> npt.NDArray[Any]:
-    values = np.empty(len(part.values), object)
-    values[:] = _as_declared(part.values, part.type).tolist()
+def beside_objects(parts: list[Part]) -> list[npt.NDArray[Any]]:
+    """The values of all parts as objects.
+
+    Whether values that were declared integers are, is decided for all of them together: it must
+    not depend on how the reading, or a compaction, happened to cut them into parts.
+    """
+    values = [np.empty(len(part.values), object) for part in parts]
+    for type in {part.type for part in parts}:
+        alike = [index for index, part in enumerate(parts) if part.type == type]
+        together = np.concatenate([parts[index].values for index in alike])
+        told = as_declared(together, type)
+        at = 0
+        for index in alike:
+            size = len(values[index])
+            values[index][:] = told[at : at + size].tolist() if type != "o" else parts[index].values
+            at += size
     return values
 
 

@@ -1,0 +1,270 @@
+"""Chunks back to points: decoded once, kept within a bound, joined as the logs tell them."""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from itertools import pairwise
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from trackway.backend.file.run_logs import Columns, Part, joined
+from trackway.backend.index import codec
+from trackway.backend.index.contract import Chunk, Reading
+from trackway.backend.index.source import Cells
+from trackway.backend.points import Metric, resolve
+
+__all__ = ["Points", "Writers", "columns_of", "metric_of", "metrics_of"]
+
+CACHE_BYTES: Final = 128 << 20
+CELLS_KEPT: Final = 512
+"""Pyramids of chunks that are kept decoded: about 50 kB each."""
+
+Values = npt.NDArray[Any]
+
+Writers = Mapping[int, tuple[int, int]]
+"""For each log of a run: its place in the order of writers, and the attempt it belongs to."""
+
+
+class _Kept:
+    """The arrays used last, up to a number of bytes. For several threads."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._bytes = 0
+        self._arrays: OrderedDict[object, Values] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def get(self, name: object) -> Values | None:
+        with self._lock:
+            array = self._arrays.get(name)
+            if array is not None:
+                self._arrays.move_to_end(name)
+            return array
+
+    def put(self, name: object, array: Values) -> None:
+        array.flags.writeable = False  # it is handed out more than once
+        size = array.nbytes if array.dtype != object else 64 * len(array)
+        if size > self._limit // 4:
+            return
+        with self._lock:
+            if name not in self._arrays:
+                self._arrays[name] = array
+                self._bytes += size
+            while self._bytes > self._limit:
+                _, gone = self._arrays.popitem(last=False)
+                self._bytes -= gone.nbytes if gone.dtype != object else 64 * len(gone)
+
+
+class Points:
+    """Decodes what a store holds.
+
+    Numbers of chunks and axes are never used again, so what was decoded stays right for ever.
+    """
+
+    def __init__(self, limit: int = CACHE_BYTES) -> None:
+        self._values = _Kept(limit // 2)
+        self._axes = _Kept(limit // 2)
+        self._steps_of: dict[int, bytes] = {}
+        self._names: dict[int, str] = {}
+        self._numbers: dict[tuple[str, str], int] = {}
+        self._cells: OrderedDict[int, Cells] = OrderedDict()
+
+    def names(self, reading: Reading, keys: Collection[int]) -> Mapping[int, str]:
+        """At least the names of these keys, by number."""
+        if not self._names.keys() >= set(keys):
+            self._learn(reading)
+        return self._names
+
+    def number(self, reading: Reading, space: str, name: str) -> int | None:
+        """The number of a key; None where no run of the index has or had it."""
+        if (space, name) not in self._numbers:
+            self._learn(reading)
+        return self._numbers.get((space, name))
+
+    def _learn(self, reading: Reading) -> None:
+        keys = reading.keys()
+        self._names = {key.key: key.name for key in keys}
+        self._numbers = {(key.space, key.name): key.key for key in keys}
+
+    def cells(self, chunk: int, data: bytes) -> Cells:
+        """The pyramid of a chunk."""
+        cells = self._cells.get(chunk)
+        if cells is None:
+            cells = self._cells[chunk] = codec.decode_cells(data)
+            while len(self._cells) > CELLS_KEPT:
+                self._cells.popitem(last=False)
+        return cells
+
+    def values(self, reading: Reading, chunks: Sequence[Chunk]) -> list[Values]:
+        """The values of each chunk: float32, float64 or objects. Not to be written to."""
+        found = [self._values.get(chunk.chunk) for chunk in chunks]
+        missing = [c.chunk for c, values in zip(chunks, found, strict=True) if values is None]
+        data = reading.chunk_data(missing) if missing else {}
+        told: list[Values] = []
+        for chunk, values in zip(chunks, found, strict=True):
+            if values is None:
+                values = decoded(data[chunk.chunk], chunk.head.types)
+                self._values.put(chunk.chunk, values)
+            told.append(values)
+        return told
+
+    def axes(self, reading: Reading, axes: Collection[int]) -> Mapping[int, bytes]:
+        """The encoded steps of these axes: equal bytes are equal steps."""
+        missing = [axis for axis in axes if axis not in self._steps_of]
+        if missing:
+            if len(self._steps_of) > 1 << 16:
+                self._steps_of.clear()
+            self._steps_of.update(
+                {axis.axis: axis.steps for axis in reading.axes(missing).values()}
+            )
+            missing = [axis for axis in axes if axis not in self._steps_of]
+            if missing:  # the clearing above took some
+                self._steps_of.update({a.axis: a.steps for a in reading.axes(missing).values()})
+        return self._steps_of
+
+    def steps(self, encoded: bytes) -> Values:
+        """The steps that were encoded like this."""
+        steps = self._axes.get(encoded)
+        if steps is None:
+            steps = codec.decode_steps(encoded)
+            self._axes.put(encoded, steps)
+        return steps
+
+    def times(self, reading: Reading, axes: Collection[int]) -> dict[int, Values]:
+        """The times of these axes."""
+        found = {axis: self._axes.get(axis) for axis in axes}
+        missing = [axis for axis, times in found.items() if times is None]
+        told = {axis: times for axis, times in found.items() if times is not None}
+        for number, axis in (reading.axes(missing) if missing else {}).items():
+            told[number] = codec.decode_times(axis.times)
+            self._axes.put(number, told[number])
+        return told
+
+
+def decoded(data: bytes, types: str) -> Values:
+    """The values of a chunk with these types."""
+    if "o" not in types:
+        return codec.decode_values(data)
+    told = codec.decode_objects(data)
+    values = np.empty(len(told), object)
+    for place, value in enumerate(told):  # one by one: NumPy would take lists apart
+        values[place] = value
+    return values
+
+
+def columns_of(
+    reading: Reading,
+    points: Points,
+    chunks: Sequence[Chunk],
+    writers: Writers,
+    tail: Iterable[Part] = (),
+) -> Columns:
+    """Every arrival of one metric of one run, as ``RunLogs.columns`` gives it.
+
+    Args:
+        reading: Where the chunks are.
+        points: What decodes them.
+        chunks: All chunks of the metric in the run, by (log, seq).
+        writers: Of the run's logs.
+        tail: What is behind the index; offsets are those in the file.
+    """
+    parts: list[Part] = []
+    times = points.times(reading, {chunk.axis for chunk in chunks})
+    encoded = points.axes(reading, {chunk.axis for chunk in chunks})
+    for chunk, values in zip(chunks, points.values(reading, chunks), strict=True):
+        number, attempt = writers.get(chunk.log, (0, 1))
+        # Places in the index come before all that is behind it, and in the order of the chunks.
+        offsets = np.arange(-chunk.head.n, 0, dtype=np.int64) + ((chunk.seq - (1 << 31)) << 31)
+        if values.dtype == np.float32:
+            values = values.astype(np.float64)
+        steps = points.steps(encoded[chunk.axis])
+        parts.append(
+            Part(number, attempt, chunk.head.types, offsets, steps, times[chunk.axis], values)
+        )
+    return joined([*parts, *tail])
+
+
+def metrics_of(
+    reading: Reading,
+    points: Points,
+    chunks: Sequence[Chunk],
+    writers: Writers,
+) -> dict[str, Metric]:
+    """The statistics of the live lines of one run's metrics, from the heads where those suffice.
+
+    Args:
+        reading: Where the chunks are.
+        points: What decodes them.
+        chunks: All chunks of some metrics in the run, by (key, log, seq).
+        writers: Of the run's logs.
+    """
+    by_key: dict[int, list[Chunk]] = {}
+    for chunk in chunks:
+        by_key.setdefault(chunk.key, []).append(chunk)
+    names = points.names(reading, by_key)
+    told = {}
+    for key, mine in by_key.items():
+        metric = metric_of(names[key], mine, writers)
+        if metric is None:
+            columns = columns_of(reading, points, mine, writers)
+            live = resolve(names[key], columns, attempts="live", repeats="last", order="step")
+            metric = Metric.of(live)
+        told[names[key]] = metric
+    return told
+
+
+def metric_of(name: str, chunks: Sequence[Chunk], writers: Writers) -> Metric | None:
+    """A metric's statistics from the heads of its chunks alone.
+
+    Returns:
+        None where they do not tell: steps repeat or were replaced, or values are no numbers.
+    """
+    ordered = chunks
+    if any(chunk.log != chunks[0].log for chunk in chunks):
+        ordered = sorted(chunks, key=lambda c: (writers.get(c.log, (0, 1))[::-1], c.seq))
+    heads = [chunk.head for chunk in ordered]
+    if any(not head.rises or "o" in head.types for head in heads) or any(
+        after.low <= before.high
+        for before, after in zip(heads, heads[1:])  # noqa: B905
+    ):
+        return None
+    plain = _plain({letter for head in heads for letter in head.types}, heads)
+    there = [head for head in heads if head.nan < head.n]
+    told: dict[str, Any] = {}
+    if there:
+        low = min(there, key=lambda head: head.min)
+        high = max(there, key=lambda head: head.max)
+        told = {
+            "min": plain(low.min),
+            "min_step": low.min_step,
+            "max": plain(high.max),
+            "max_step": high.max_step,
+        }
+        if any(head.inf for head in there):
+            ends = {head.min for head in there} | {head.max for head in there}
+            told["mean"] = sum(end for end in ends if end in (float("inf"), float("-inf")))
+        else:
+            told["mean"] = sum(head.sum for head in there) / sum(h.n - h.nan for h in there)
+    return Metric(
+        name,
+        count=sum(head.n for head in heads),
+        nan=sum(head.nan for head in heads),
+        first=plain(heads[0].first),
+        last=plain(heads[-1].last),
+        last_step=heads[-1].high,
+        **told,
+    )
+
+
+def _plain(letters: set[str], heads: Sequence[Any]) -> Any:
+    """What makes a value of a head what it was logged as."""
+    ends = [v for head in heads for v in (head.first, head.last, head.min, head.max)]
+    if letters == {"i"} and all(float(v).is_integer() for v in ends):
+        return int
+    if letters == {"b"} and all(v in (0.0, 1.0) for v in ends):
+        return bool
+    return float

@@ -1,0 +1,409 @@
+"""The index of one root: what readers ask instead of the logs, with the same answers."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+import time
+from collections.abc import Callable, Collection, Iterator, Sequence
+from pathlib import Path
+from typing import Final, TypeVar
+
+from trackway.backend.file.folder import logs
+from trackway.backend.file.format import METRIC, Event
+from trackway.backend.file.run_logs import Columns, joined
+from trackway.backend.index._points import Points
+from trackway.backend.index._view import StaleError, View
+from trackway.backend.index.contract import (
+    IndexBusyError,
+    IndexDamagedError,
+    IndexStore,
+    RunRef,
+)
+from trackway.backend.index.document import ToldLog, row_of
+from trackway.backend.index.groups import GroupsAnswer, GroupsQuery, groups
+from trackway.backend.index.indexer import Changes, Indexer, Progress
+from trackway.backend.index.keys import KeyNames
+from trackway.backend.index.memory import MemoryStore
+from trackway.backend.index.place import index_place
+from trackway.backend.index.rows import Rows, changed_enough, remake_snapshot
+from trackway.backend.index.series import SeriesAnswer, SeriesQuery, series
+from trackway.backend.index.source import CellLine, Line
+from trackway.backend.index.sqlite import SqliteStore, delete
+from trackway.backend.index.table import Table
+from trackway.backend.points import Metric
+from trackway.backend.record import RunRecord, tell_record
+from trackway.errors import FormatError
+
+__all__ = ["Index"]
+
+LOOK_SHARE: Final = 20
+"""The whole root is looked at again when LOOK_SHARE times what the last look took has passed: a
+reader that asks without end spends a twentieth of its time on that. What a query names is always
+looked at."""
+
+_TRIES: Final = 5
+
+T = TypeVar("T")
+
+
+class Index:
+    """Answers questions about the runs of a root, as its logs are when the question is asked.
+
+    What the logs have said before comes from a store that lies in the user's cache and can be
+    deleted at any time; what they have said since is read from their ends. For several threads.
+
+    Args:
+        root: The folder that holds all projects.
+        open_store: Opens the store, or makes an empty one.
+        delete_store: Removes a store that cannot be read.
+
+    Attributes:
+        root: The folder.
+        kept: Whether what is indexed will be there the next time.
+    """
+
+    def __init__(
+        self,
+        root: Path,
+        open_store: Callable[[], IndexStore],
+        delete_store: Callable[[], None] = lambda: None,
+    ) -> None:
+        self.root = root
+        self.kept = True
+        self._open_store = open_store
+        self._delete_store = delete_store
+        self._lock = threading.RLock()
+        self._started: dict[int, float] = {}
+        self._rows: Rows | None = None
+        self._table: tuple[Rows, Table] | None = None
+        self._looked_at = float("-inf")
+        self._look_took = 0.0
+        self._pid = os.getpid()
+        self._begin()
+
+    @classmethod
+    def open(cls, root: Path, cache: Path | None = None) -> Index:
+        """The index of a root, in the user's cache.
+
+        Where nothing can be written there, it is kept in memory, and made anew the next time.
+
+        Args:
+            root: The folder that holds all projects.
+            cache: A folder for indexes; ``TRACKWAY_CACHE_DIR``, else the user's, by default.
+        """
+        place = index_place(root, cache)
+        try:
+            place.parent.mkdir(parents=True, exist_ok=True)
+            return cls(root, lambda: SqliteStore(place), lambda: delete(place))
+        except OSError:
+            index = cls(root, MemoryStore)
+            index.kept = False
+            return index
+
+    def _begin(self) -> None:
+        try:
+            self._store = self._open_store()
+        except IndexDamagedError:
+            self._delete_store()
+            self._store = self._open_store()
+        self._points = Points()
+        self._indexer = Indexer(self.root, self._store, self._points)
+        self._started.clear()
+        self._rows = self._table = None
+
+    def close(self) -> None:
+        """Let go of the store. The index must not be used afterwards."""
+        with self._lock:
+            self._store.close()
+
+    # -- keeping up ------------------------------------------------------------------------
+
+    def refresh(
+        self, refs: Collection[RunRef] | None = None, progress: Progress | None = None
+    ) -> Changes:
+        """Read what is new in these runs, or in the whole root.
+
+        Args:
+            refs: The runs; None for all, those included that are new.
+            progress: Is told how many bytes of how many were read.
+        """
+        return self._healed(lambda: self._refresh(refs, progress))
+
+    def _refresh(
+        self, refs: Collection[RunRef] | None = None, progress: Progress | None = None
+    ) -> Changes:
+        with self._lock:
+            self._after_fork()
+            started = time.perf_counter()
+            changes = self._indexer.refresh(refs, progress)
+            if refs is None:
+                self._looked_at = time.perf_counter()
+                self._look_took = 0.0 if changes else self._looked_at - started
+            for run in changes.runs | changes.gone:
+                self._started.pop(run, None)
+            return changes
+
+    def _after_fork(self) -> None:
+        """A child has no use for its parent's connection, and must not close it either."""
+        if self._pid != os.getpid():
+            self._pid = os.getpid()
+            self._parents = self._store  # kept from being collected
+            self._begin()
+
+    def _look(self) -> None:
+        """Refresh: the whole root if that is due, else what is known to change."""
+        waited = time.perf_counter() - self._looked_at
+        if waited >= LOOK_SHARE * self._look_took or self._look_took < 0.005:
+            self._refresh()
+            return
+        tails = {tail.run for tail in self._indexer.tails.values()}
+        self._refresh([ref for run in tails if (ref := self._indexer.refs.get(run))])
+
+    def _healed(self, ask: Callable[[], T]) -> T:
+        """What was asked; if the index turns out to be damaged, from one that is made anew."""
+        try:
+            return ask()
+        except (IndexDamagedError, FormatError):
+            with self._lock:
+                self._store.close()
+                self._delete_store()
+                self._begin()
+            return ask()
+
+    @contextlib.contextmanager
+    def _view(self, refs: Collection[RunRef]) -> Iterator[View]:
+        """These runs as they are now. A run that is not there is not among the view's."""
+        with self._lock:
+            for _ in range(_TRIES):
+                self._refresh(refs)
+                numbers = {
+                    number: ref
+                    for ref in refs
+                    if (number := self._indexer.numbers.get(ref)) is not None
+                }
+                with self._store.read() as reading:
+                    try:
+                        view = View(
+                            reading,
+                            self.root,
+                            numbers,
+                            self._indexer.tails,
+                            self._points,
+                            self._started,
+                        )
+                    except StaleError:
+                        self._indexer.forget(numbers)
+                        continue
+                    yield view
+                    return
+            raise IndexBusyError("the index changes faster than it can be read: ask again")
+
+    def _ask(self, refs: Collection[RunRef], question: Callable[[View], T]) -> T:
+        def ask() -> T:
+            with self._view(refs) as view:
+                return question(view)
+
+        return self._healed(ask)
+
+    # -- runs ------------------------------------------------------------------------------
+
+    def refs(self) -> list[RunRef]:
+        """Every run that is there now, sorted; those included that somebody deleted."""
+        self._healed(self._look)
+        return sorted(self._indexer.numbers)
+
+    def number(self, ref: RunRef) -> int | None:
+        """The number by which queries call a run; None where there is no such run."""
+        known = self._indexer.numbers.get(ref)
+        if known is None and logs(self.root / ref.project / ref.id):
+            self.refresh([ref])
+            known = self._indexer.numbers.get(ref)
+        return known
+
+    def ref(self, number: int) -> RunRef:
+        """The run that has this number."""
+        return self._indexer.refs[number]
+
+    def version(self, ref: RunRef) -> tuple[object, ...]:
+        """Changes when anything about the run does."""
+        with self._lock:
+            self.refresh([ref])
+            return self._indexer.version(ref)
+
+    def rows(self) -> Rows:
+        """The run table's values, as far as all runs are known."""
+        return self._healed(self._current_rows)
+
+    def table(self) -> Table:
+        """The run table: rows are numbered as in ``rows()``, taken at the same moment."""
+        return self.rows_and_table()[1]
+
+    def rows_and_table(self) -> tuple[Rows, Table]:
+        """Both, of one moment."""
+        with self._lock:
+            rows = self.rows()
+            if self._table is None or self._table[0] is not rows:
+                self._table = rows, Table(len(rows), rows.column)
+            return self._table
+
+    def _current_rows(self) -> Rows:
+        with self._lock:
+            self._look()
+            rows = self._rows
+            over = self._live_rows()
+            with self._store.read() as reading:
+                unchanged = (
+                    rows is not None
+                    and not over
+                    and not rows.over
+                    and rows.revision == reading.revision()
+                )
+                if rows is None or not unchanged:
+                    present = list(self._indexer.refs)
+                    rows = Rows(self._store_columns, reading, present, over, rows)
+            if self.kept and remake_snapshot(self._store, rows, changed_enough):
+                with self._store.read() as reading:
+                    rows = Rows(self._store_columns, reading, list(self._indexer.refs), over, None)
+            self._rows = rows
+            return rows
+
+    def _store_columns(self) -> IndexStore:
+        return self._store
+
+    def _live_rows(self) -> dict[int, dict[str, object]]:
+        """Rows of runs that run, or that have something behind the index."""
+        live = {tail.run for tail in self._indexer.tails.values()}
+        live |= self._running() & self._indexer.refs.keys()
+        refs = [self._indexer.refs[run] for run in live if run in self._indexer.refs]
+        if not refs:
+            return {}
+        with self._view(refs) as view:
+            return {
+                run: row_of(view.ref(run), tell_record(view.told(run)), view.metrics(run))
+                for run in view.runs
+            }
+
+    def _running(self) -> set[int]:
+        """Runs that ran when their rows were made: their silence is judged anew."""
+        if self._rows is None:
+            with self._store.read() as reading:
+                rows = Rows(self._store_columns, reading, list(self._indexer.refs), {}, None)
+            self._rows = rows
+        states = self._rows.column(("state",))
+        return {
+            int(self._rows.runs[row])
+            for row, state in enumerate(states.values())
+            if state == "running"
+        }
+
+    # -- one run ---------------------------------------------------------------------------
+
+    def record(self, ref: RunRef) -> RunRecord:
+        """Everything about a run but its points, packages and console."""
+
+        def tell(view: View) -> RunRecord:
+            return tell_record(view.told(next(iter(view.runs)))) if view.runs else RunRecord()
+
+        return self._ask([ref], tell)
+
+    def keys(self, ref: RunRef, space: str = METRIC) -> list[str]:
+        """The names of a run's metrics, sorted."""
+        return self._ask(
+            [ref], lambda view: [name for run in view.runs for name in view.keys(run, space)]
+        )
+
+    def metrics(self, ref: RunRef) -> dict[str, Metric]:
+        """Exact statistics of the live line of each metric of a run."""
+        return self._ask(
+            [ref],
+            lambda view: {k: m for run in view.runs for k, m in view.metrics(run).items()},
+        )
+
+    def columns(
+        self, ref: RunRef, keys: Collection[str] | None = None, space: str = METRIC
+    ) -> dict[str, Columns]:
+        """Every arrival of these metrics of a run (or of all), of one moment.
+
+        Steps and times of metrics that were logged together are the same arrays, and cannot be
+        written to. A metric that the run does not have is empty.
+        """
+
+        def told(view: View) -> dict[str, Columns]:
+            if not view.runs:
+                return {key: joined([]) for key in keys or ()}
+            (run,) = view.runs
+            wanted = view.keys(run, space) if keys is None else keys
+            return {key: view.columns(run, key, space) for key in wanted}
+
+        return self._ask([ref], told)
+
+    def arrivals(self, ref: RunRef, key: str) -> int:
+        """How many points of a metric arrived."""
+        return self._ask([ref], lambda view: sum(view.arrivals(run, key) for run in view.runs))
+
+    def events(
+        self, ref: RunRef, types: Collection[str] | None = None
+    ) -> list[tuple[ToldLog, Event]]:
+        """The events of these types (or all but single values), whole, in order.
+
+        What the index keeps only the place of is read from the logs.
+        """
+
+        def told(view: View) -> list[tuple[ToldLog, Event]]:
+            found: list[tuple[ToldLog, Event]] = []
+            for run in view.runs:
+                found += view.events(run, types)
+            return found
+
+        return self._ask([ref], told)
+
+    # -- queries ---------------------------------------------------------------------------
+
+    def series(self, query: SeriesQuery) -> SeriesAnswer:
+        """See ``series.series``; the runs of the query are those of ``number``."""
+        return self._ask(self._refs(query.runs), lambda view: series(_Source(view), query))
+
+    def groups(self, query: GroupsQuery) -> GroupsAnswer:
+        """See ``groups.groups``."""
+        runs = [run for members in query.groups.values() for run in members]
+        return self._ask(self._refs(runs), lambda view: groups(_Source(view), query))
+
+    def _refs(self, runs: Sequence[int]) -> list[RunRef]:
+        return [ref for run in runs if (ref := self._indexer.refs.get(run)) is not None]
+
+    def key_names(self, refs: Collection[RunRef] | None = None, space: str = METRIC) -> KeyNames:
+        """The names of the metrics of these runs, or of all runs, to be searched."""
+
+        def told(view: View) -> KeyNames:
+            return KeyNames(sorted({name for run in view.runs for name in view.keys(run, space)}))
+
+        if refs is None:
+            self._healed(self._look)
+            refs = self._indexer.numbers.keys()
+        return self._ask(list(refs), told)
+
+
+class _Source:
+    """A view as the queries ask it."""
+
+    def __init__(self, view: View) -> None:
+        self._view = view
+
+    def lines(
+        self,
+        runs: Sequence[int],
+        key: str,
+        *,
+        attempts: str = "live",
+        repeats: str = "last",
+        times: bool = True,
+    ) -> list[Line]:
+        return self._view.lines(runs, key, attempts=attempts, repeats=repeats, times=times)
+
+    def extent(self, runs: Sequence[int], key: str) -> tuple[int, int] | None:
+        return self._view.extent(runs, key)
+
+    def cells(self, runs: Sequence[int], key: str, lo: int, hi: int) -> dict[int, CellLine]:
+        return self._view.cells(runs, key, lo, hi)

@@ -1,0 +1,410 @@
+"""Keeps an index up with the logs of a root: exactly once, whoever else does so at the same time.
+
+What is put into the index and how far the log was read commit in one transaction, so a process
+that is killed anywhere has either indexed a stretch or not. Two indexers at once are no harm: each
+checks within its transaction that the log stands where it began to read, and drops its work if not.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Collection, Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+from trackway.backend.file.deletions import DELETION_EVENTS, Deletions
+from trackway.backend.file.format import FRAME
+from trackway.backend.index._points import Points
+from trackway.backend.index._seal import bunches, seal_points
+from trackway.backend.index._tail import LogState, Tail
+from trackway.backend.index.contract import (
+    EventRow,
+    IndexBusyError,
+    IndexStore,
+    LogLine,
+    Reading,
+    RunRef,
+    Writing,
+)
+from trackway.backend.index.discover import Look, Seen, Sight
+from trackway.backend.index.document import document_of, run_deletions
+
+__all__ = ["Changes", "Indexer"]
+
+SEAL_ROWS: Final = 1000
+"""A log with fewer rows behind the index stays a tail. Measured: chunks of 100 points cost four
+times what longer ones do."""
+
+SEAL_BYTES: Final = 1 << 20
+QUIET_S: Final = 10.0
+"""A log that did not grow for so long is put into the index to its end."""
+
+BATCH_BYTES: Final = 32 << 20
+BATCH_RUNS: Final = 256
+
+_PLACE_ONLY: Final = frozenset({"console", "packages"})
+"""Events that are kept as a place in the log: large, and asked for one run at a time."""
+
+_LEFT_OUT: Final = frozenset({"heartbeat", "value"})
+
+Progress = Callable[[int, int], None]
+
+
+@dataclass(slots=True)
+class Changes:
+    """What a refresh found.
+
+    Attributes:
+        runs: Numbers of the runs of which something was read, those that are new among them.
+        gone: Numbers of the runs that are no more.
+        bytes: How much was read.
+    """
+
+    runs: set[int] = field(default_factory=set)
+    gone: set[int] = field(default_factory=set)
+    bytes: int = 0
+
+    def __bool__(self) -> bool:
+        return bool(self.runs or self.gone)
+
+
+class Indexer:
+    """Reads logs into a store. Not for several threads at once.
+
+    Args:
+        root: The folder that holds all projects.
+        store: Where to put it.
+        points: What decodes chunks.
+
+    Attributes:
+        numbers: The store's number of each run that is there.
+        refs: The same the other way round.
+        tails: What is not in the index, by number of the log.
+    """
+
+    def __init__(self, root: Path, store: IndexStore, points: Points) -> None:
+        self.root = root
+        self.store = store
+        self.points = points
+        self.numbers: dict[RunRef, int] = {}
+        self.refs: dict[int, RunRef] = {}
+        self.tails: dict[int, Tail] = {}
+        self._sight = Sight(root)
+        self._logs: dict[RunRef, dict[str, int]] = {}  # numbers by name
+        self._covered: dict[RunRef, dict[str, Seen]] = {}  # what the index holds to its end
+        self._revision = -1
+        self._waiting: list[Tail] = []
+        self._waiting_bytes = 0
+
+    # -- what is known ---------------------------------------------------------------------
+
+    def sync(self) -> None:
+        """Take over what other processes put into the index."""
+        with self.store.read() as reading:
+            revision = reading.revision()
+            if revision == self._revision:
+                return
+            self._take_over(reading, reading.runs(), reading.logs())
+            if self._revision < 0:
+                self._remember_folders(reading)
+            self._revision = revision
+
+    def _take_over(
+        self, reading: Reading, refs: dict[int, RunRef], lines: Iterable[LogLine]
+    ) -> None:
+        self.refs = refs
+        self.numbers = {ref: number for number, ref in refs.items()}
+        self._logs, self._covered = {}, {}
+        for ref in refs.values():
+            self._logs[ref], self._covered[ref] = {}, {}
+        present = set()
+        for line in lines:
+            ref = refs[line.run]
+            self._logs[ref][line.name] = line.log
+            self._covered[ref][line.name] = Seen(line.inode, line.size, line.mtime_ns)
+            present.add(line.log)
+        self.tails = {log: tail for log, tail in self.tails.items() if log in present}
+
+    def _remember_folders(self, reading: Reading) -> None:
+        for run, mtime_ns in reading.folders().items():
+            ref = self.refs.get(run)
+            if ref is not None:
+                self._sight.remember(ref, mtime_ns, self._logs[ref])
+
+    def forget(self, runs: Collection[int]) -> None:
+        """Drop what is kept in memory of these runs: the store goes on without it."""
+        for log in [log for log, tail in self.tails.items() if tail.run in runs]:
+            del self.tails[log]
+        self._revision = -1
+
+    def version(self, ref: RunRef) -> tuple[object, ...]:
+        """Changes when anything about the run does."""
+        covered = self._covered.get(ref, {})
+        return tuple(
+            (log, covered.get(name), tail.seen if (tail := self.tails.get(log)) else None)
+            for name, log in sorted(self._logs.get(ref, {}).items())
+        )
+
+    # -- keeping up ------------------------------------------------------------------------
+
+    def refresh(
+        self, refs: Collection[RunRef] | None = None, progress: Progress | None = None
+    ) -> Changes:
+        """Read what is new in these runs, or in all of the root.
+
+        Args:
+            refs: The runs; None looks at the whole root, which also finds new runs.
+            progress: Is told how many bytes of how many were read.
+        """
+        self.sync()
+        look = self._sight.all() if refs is None else self._sight.at(refs)
+        changes = Changes()
+        todo = [ref for ref, logs in look.logs.items() if self._covered.get(ref) != logs]
+        gone = [ref for ref in look.gone if ref in self.numbers]
+        if not todo and not gone:
+            return changes
+        self._register(todo, gone, look, changes)
+        size = _sum_of_new(todo, look, self._covered)
+        for ref in todo:
+            self._read_run(ref, look.logs[ref], changes)
+            if progress is not None:
+                progress(changes.bytes, max(size, changes.bytes))
+        self._flush()
+        return changes if self._revision >= 0 else self._again(refs, progress, changes)
+
+    def _again(
+        self, refs: Collection[RunRef] | None, progress: Progress | None, changes: Changes
+    ) -> Changes:
+        """Somebody else indexed the same: what was read behind that is read again."""
+        more = self.refresh(refs, progress)
+        return Changes(
+            (changes.runs | more.runs) & self.refs.keys(),
+            changes.gone | more.gone,
+            changes.bytes + more.bytes,
+        )
+
+    def _register(
+        self, todo: list[RunRef], gone: list[RunRef], look: Look, changes: Changes
+    ) -> None:
+        """Give new runs and logs their numbers, and forget what is no more."""
+        new = [
+            ref
+            for ref in todo
+            if ref not in self.numbers or look.logs[ref].keys() != self._logs[ref].keys()
+        ]
+        if not new and not gone:
+            return
+        with self.store.write() as writing:
+            for ref in gone:
+                writing.remove_run(self.numbers[ref])
+            for ref in new:
+                self._register_logs(writing, ref, look)
+        for ref in gone:
+            number = self.numbers.pop(ref)
+            changes.gone.add(number)
+            del self.refs[number]
+            for log in self._logs.pop(ref).values():
+                self.tails.pop(log, None)
+            self._covered.pop(ref, None)
+
+    def _register_logs(self, writing: Writing, ref: RunRef, look: Look) -> None:
+        number = writing.add_run(ref)
+        self.numbers[ref], self.refs[number] = number, ref
+        known = self._logs.setdefault(ref, {})
+        covered = self._covered.setdefault(ref, {})
+        writing.put_folder(number, look.folders[ref])
+        for name in look.logs[ref].keys() - known.keys():
+            known[name] = writing.add_log(number, name)
+            covered.setdefault(name, Seen(0, 0, 0))
+        missing = known.keys() - look.logs[ref].keys()
+        for name in missing:
+            log = known.pop(name)
+            covered.pop(name, None)
+            writing.remove_log(log)
+            self.tails.pop(log, None)
+        if missing:
+            # What was deleted may have been told in a log that is no more.
+            self._take_up_deletions(writing, number, run_deletions(writing, number))
+            writing.put_document(number, document_of(writing, number, ref, self.root, self.points))
+
+    def _read_run(self, ref: RunRef, logs: dict[str, Seen], changes: Changes) -> None:
+        number = self.numbers[ref]
+        covered = self._covered[ref]
+        changed = [name for name, seen in logs.items() if covered.get(name) != seen]
+        read: list[Tail] = []
+        for name in changed:
+            log = self._logs[ref][name]
+            tail = self.tails.get(log)
+            if tail is not None and tail.seen == logs[name] and not _is_due(tail):
+                continue
+            tail = tail or self._tail(ref, name, log)
+            before = tail.reader.offset
+            if self._read_on(tail):
+                read.append(tail)
+                changes.bytes += max(0, tail.reader.offset - before)
+                changes.runs.add(number)
+        if any(event.type in DELETION_EVENTS for tail in read for _, event in tail.written.events):
+            read = self._apply_deletions(ref, read)
+        for tail in read:
+            self.tails[tail.log] = tail
+            if _is_due(tail):
+                self._wait(tail)
+
+    def _tail(self, ref: RunRef, name: str, log: int) -> Tail:
+        with self.store.read() as reading:
+            state = reading.states([log]).get(log)
+        return Tail(log, self.numbers[ref], self.root / ref.project / ref.id / name, state)
+
+    def _read_on(self, tail: Tail) -> bool:
+        try:
+            for batch in tail.reader.stretches():
+                tail.absorb(batch)
+                if tail.size > BATCH_BYTES // 2:
+                    # Invariant: what is put down as seen is in the index to its end. A process that
+                    # is killed here finds the file longer than that, and goes on.
+                    tail.seen = _seen(tail)._replace(size=tail.reader.offset, mtime_ns=0)
+                    self._wait(tail)
+                    self._flush()
+        except FileNotFoundError:
+            return False
+        tail.seen = _seen(tail)
+        if tail.found_orphans():
+            tail.begin_afresh()
+            return self._read_on(tail)
+        return True
+
+    def _apply_deletions(self, ref: RunRef, read: list[Tail]) -> list[Tail]:
+        """Points were deleted: every log whose points that concerns is taken in anew."""
+        self._flush()
+        number = self.numbers[ref]
+        with self.store.read() as reading:
+            fingerprint = run_deletions(reading, number, read).fingerprint
+            states = reading.states(self._logs[ref].values())
+        mine = {tail.log: tail for tail in read}
+        for name, log in self._logs[ref].items():
+            tail = mine.get(log) or self.tails.get(log) or self._tail(ref, name, log)
+            if LogState.unpack(states.get(log)).deletions != fingerprint and tail.start:
+                tail.begin_afresh()
+                if not self._read_on(tail):
+                    continue
+            mine[log] = tail
+        return list(mine.values())
+
+    def _take_up_deletions(self, writing: Writing, run: int, deletions: Deletions) -> None:
+        """Have the logs that were indexed with other deletions read again, from their start."""
+        for line in writing.logs([run]):
+            state = LogState.unpack(writing.states([line.log]).get(line.log))
+            if state.position.offset and state.deletions != deletions.fingerprint:
+                writing.clear_log(line.log)
+                writing.put_logs([line._replace(inode=0, size=0, mtime_ns=0, offset=0)])
+                self.tails.pop(line.log, None)
+                self._covered[self.refs[run]][line.name] = Seen(0, 0, 0)
+
+    # -- sealing ---------------------------------------------------------------------------
+
+    def _wait(self, tail: Tail) -> None:
+        """Put a tail into the next transaction."""
+        if tail not in self._waiting:
+            self._waiting.append(tail)
+            self._waiting_bytes += tail.size
+        if self._waiting_bytes > BATCH_BYTES or len(self._waiting) > BATCH_RUNS:
+            self._flush()
+
+    def _flush(self) -> None:
+        waiting, self._waiting, self._waiting_bytes = self._waiting, [], 0
+        if not waiting:
+            return
+        sealed: list[tuple[Tail, LogState]] = []
+        stale: list[Tail] = []
+        try:
+            with self.store.write() as writing:
+                by_run: dict[int, list[Tail]] = {}
+                for tail in waiting:
+                    by_run.setdefault(tail.run, []).append(tail)
+                for run, tails in by_run.items():
+                    self._seal_run(writing, run, tails, sealed, stale)
+        except IndexBusyError:
+            if any(tail.afresh for tail in waiting):
+                raise
+            return  # the tails stay in memory, and are as good there
+        for tail, state in sealed:
+            tail.sealed(state)
+            assert tail.seen is not None
+            self._covered[self.refs[tail.run]][tail.path.name] = tail.seen
+            if _is_quiet(tail.seen):
+                self.tails.pop(tail.log, None)
+        for tail in stale:
+            self.tails.pop(tail.log, None)
+            self._revision = -1
+
+    def _seal_run(
+        self,
+        writing: Writing,
+        run: int,
+        tails: list[Tail],
+        sealed: list[tuple[Tail, LogState]],
+        stale: list[Tail],
+    ) -> None:
+        lines = {line.log: line for line in writing.logs([run])}
+        states = writing.states([tail.log for tail in tails])
+        fresh: list[Tail] = []
+        for tail in tails:
+            same = tail.log in lines and states.get(tail.log) == tail.base
+            (fresh if same else stale).append(tail)
+        if not fresh:
+            return
+        deletions = run_deletions(writing, run, fresh)
+        for tail in fresh:
+            state = tail.next_state(deletions.fingerprint)
+            self._seal(writing, tail, deletions, state, lines[tail.log])
+            sealed.append((tail, state))
+        writing.put_document(run, document_of(writing, run, self.refs[run], self.root, self.points))
+
+    def _seal(
+        self, writing: Writing, tail: Tail, deletions: Deletions, state: LogState, line: LogLine
+    ) -> None:
+        if tail.afresh:
+            writing.clear_log(tail.log)
+        seal_points(writing, tail.run, tail.log, list(bunches(tail.written, deletions)))
+        writing.add_events(_event_rows(tail))
+        assert tail.seen is not None
+        inode, size, mtime_ns = tail.seen
+        offset = tail.reader.offset
+        writing.put_state(tail.log, state.pack())
+        writing.put_logs(
+            [line._replace(inode=inode, size=max(size, offset), mtime_ns=mtime_ns, offset=offset)]
+        )
+
+
+def _sum_of_new(todo: list[RunRef], look: Look, covered: dict[RunRef, dict[str, Seen]]) -> int:
+    return sum(
+        max(0, seen.size - covered[ref].get(name, Seen(0, 0, 0)).size)
+        for ref in todo
+        for name, seen in look.logs[ref].items()
+    )
+
+
+def _seen(tail: Tail) -> Seen:
+    status = tail.reader.status
+    assert status is not None  # the file was opened
+    return Seen(status.st_ino, status.st_size, status.st_mtime_ns)
+
+
+def _is_quiet(seen: Seen) -> bool:
+    return time.time() - seen.mtime_ns / 1e9 > QUIET_S
+
+
+def _is_due(tail: Tail) -> bool:
+    if tail.afresh or tail.rows >= SEAL_ROWS or tail.size >= SEAL_BYTES:
+        return True
+    return tail.seen is not None and _is_quiet(tail.seen)
+
+
+def _event_rows(tail: Tail) -> Iterable[EventRow]:
+    for (offset, event), payload in zip(tail.written.events, tail.payloads, strict=True):
+        if event.type not in _LEFT_OUT:
+            body = None if event.type in _PLACE_ONLY else payload
+            yield EventRow(
+                tail.log, offset, len(payload) + FRAME.size, event.type, event.time, body
+            )

@@ -1,0 +1,291 @@
+"""The run table's columns: a snapshot of all runs in arrays, and what changed since laid over it.
+
+Ten thousand documents take half a second to decode; a column of them takes a millisecond to load.
+So once many runs have changed, every column is made and kept in the store, and until then the few
+changed documents are decoded and laid over. The answer is the same with and without a snapshot.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+from trackway.backend.index.columns import MISSING, Column, value_at
+from trackway.backend.index.contract import IndexBusyError, IndexStore, Reading
+from trackway.backend.index.document import unpack_document
+
+__all__ = ["Rows", "leaf_paths"]
+
+REMAKE_SHARE: Final = 0.05
+REMAKE_LEAST: Final = 500
+"""The snapshot is made anew when so many runs, and so large a share of them, changed since."""
+
+MOST_PATHS: Final = 4000
+"""Columns in a snapshot; names that only few runs have are looked up in the documents."""
+
+_ROWS: Final = "table/rows"
+_COLUMN: Final = "table/column/"
+
+Path = tuple[str, ...]
+Index = npt.NDArray[np.int64]
+
+
+class _Snapshot(msgspec.Struct, frozen=True):
+    """Which runs the columns are about, when, and which columns there are."""
+
+    revision: int
+    runs: bytes
+    paths: frozenset[str]
+    complete: bool
+
+    @classmethod
+    def of(cls, reading: Reading) -> _Snapshot | None:
+        data = reading.blobs([_ROWS]).get(_ROWS)
+        return None if data is None else msgspec.msgpack.decode(data, type=cls)
+
+
+def _name(path: Path) -> str:
+    return msgspec.json.encode(path).decode()
+
+
+def _canonical(path: Path) -> Path:
+    """A path with its dotted names taken apart: ``value_at`` finds a value under any cut."""
+    return (path[0], *".".join(path[1:]).split(".")) if len(path) > 1 else path
+
+
+class Rows:
+    """One value a run and path, at one moment. Never changes.
+
+    Args:
+        store: Gives the store that columns are loaded from when they are asked for.
+        reading: The moment.
+        present: The numbers of the runs that are there.
+        over: Rows of runs that are not as the store says, because something is behind the index.
+        before: The former moment; what it had loaded is not loaded again.
+
+    Attributes:
+        runs: The run's number by row: those of the snapshot first, newer ones behind. Runs that
+            somebody deleted are left out.
+    """
+
+    def __init__(
+        self,
+        store: Callable[[], IndexStore],
+        reading: Reading,
+        present: Sequence[int],
+        over: Mapping[int, Mapping[str, Any]],
+        before: Rows | None = None,
+    ) -> None:
+        self._store = store
+        self.revision = reading.revision()
+        self._snapshot = _Snapshot.of(reading)
+        since = self._snapshot.revision if self._snapshot else 0
+        self._documents = _documents(reading, since, before)
+        self.over = over
+        same = before is not None and before._same_snapshot(self._snapshot)
+        self._loaded: dict[str, Column | None] = before._loaded if before and same else {}
+        self._columns: dict[Path, Column] = {}
+        self._lay(sorted(present))
+
+    def _same_snapshot(self, other: _Snapshot | None) -> bool:
+        mine = self._snapshot
+        return mine is not None and other is not None and mine.revision == other.revision
+
+    def _lay(self, present: Sequence[int]) -> None:
+        """Decide which row is which run's, and which rows the snapshot does not tell."""
+        known = (
+            np.frombuffer(self._snapshot.runs, np.int64)
+            if self._snapshot
+            else np.empty(0, np.int64)
+        )
+        there = np.asarray(present, np.int64)
+        new = np.setdiff1d(there, known)
+        kept = np.flatnonzero(np.isin(known, there))
+        runs = np.concatenate([known[kept], new])
+        changed = self._documents.keys() | self.over.keys()
+        told = np.flatnonzero(np.isin(runs, np.fromiter(changed, np.int64, len(changed))))
+        # Row 0 of the snapshot stands in for those it does not have: they are laid over.
+        self._take = np.concatenate([kept, np.zeros(len(new), np.int64)])
+        self._is_whole = not len(new) and len(kept) == len(known)
+        self.runs, self._told = runs, told
+        self._rows = [self._row(int(runs[place])) for place in told.tolist()]
+        self._untold = np.setdiff1d(np.arange(len(kept), len(runs)), told)
+        gone = self.column(("deleted",))
+        deleted = (gone.kinds == 3) & (gone.numbers == 1.0)
+        if deleted.any():
+            live = np.flatnonzero(~deleted)
+            back = np.full(len(runs), -1, np.int64)
+            back[live] = np.arange(len(live))
+            keep = back[told] >= 0
+            self._rows = [
+                row for row, stays in zip(self._rows, keep.tolist(), strict=True) if stays
+            ]
+            self._told = back[told[keep]]
+            self._untold = back[self._untold]
+            self._untold = self._untold[self._untold >= 0]
+            self._take, self.runs = self._take[live], runs[live]
+            self._is_whole = False
+            self._columns = {}
+
+    def __len__(self) -> int:
+        return len(self.runs)
+
+    @property
+    def changed(self) -> int:
+        """How many runs the snapshot does not tell, for the store's part."""
+        return len(self._documents)
+
+    def _row(self, run: int) -> Mapping[str, Any]:
+        over = self.over.get(run)
+        return self._documents[run] if over is None else over
+
+    def column(self, path: Path) -> Column:
+        """The values at a path of the runs' documents, by row."""
+        path = _canonical(path)
+        column = self._columns.get(path)
+        if column is None:
+            column = self._columns[path] = self._made(path)
+        return column
+
+    def _made(self, path: Path) -> Column:
+        base = self._base(path)
+        count = len(self.runs)
+        if base is None or not len(base):
+            column = Column.missing(count)
+        elif self._is_whole:
+            column = base
+        else:
+            column = base.take(self._take)
+        if len(self._untold):
+            column = column.with_values(self._untold, [MISSING] * len(self._untold))
+        if len(self._told):
+            column = column.with_values(self._told, [value_at(row, path) for row in self._rows])
+        return column
+
+    def _base(self, path: Path) -> Column | None:
+        """The column as the snapshot has it; None where no run of it has such a value."""
+        if self._snapshot is None:
+            return None
+        name = _name(path)
+        if name in self._loaded:
+            return self._loaded[name]
+        column: Column | None = None
+        if name in self._snapshot.paths:
+            with self._store().read() as reading:
+                current = _Snapshot.of(reading)
+                data = reading.blobs([_COLUMN + name]).get(_COLUMN + name)
+            if current is not None and current.revision == self._snapshot.revision and data:
+                column = Column.from_bytes(data)
+            else:  # another process has just made it anew
+                column = self._searched(path)
+        elif not self._snapshot.complete or self._is_inner(path):
+            column = self._searched(path)
+        self._loaded[name] = column
+        return column
+
+    def _is_inner(self, path: Path) -> bool:
+        """Whether there are values below this path, so that it leads to maps."""
+        assert self._snapshot is not None
+        start = _name(path)[:-1] + ","
+        return any(name.startswith(start) for name in self._snapshot.paths)
+
+    def _searched(self, path: Path) -> Column:
+        """The column, from the documents."""
+        assert self._snapshot is not None
+        known = np.frombuffer(self._snapshot.runs, np.int64).tolist()
+        with self._store().read() as reading:
+            rows = {d.run: unpack_document(d.data) for d in reading.documents(known)}
+        return Column.of([value_at(rows.get(run, {}), path) for run in known])
+
+    def document(self, row: int) -> dict[str, Any]:
+        """One row whole."""
+        return self.documents([row])[0]
+
+    def documents(self, rows: Sequence[int]) -> list[dict[str, Any]]:
+        """These rows whole."""
+        numbers = [int(self.runs[row]) for row in rows]
+        told = {int(self.runs[p]): r for p, r in zip(self._told.tolist(), self._rows, strict=True)}
+        missing = [number for number in numbers if number not in told]
+        found: dict[int, Mapping[str, Any]] = {}
+        if missing:
+            with self._store().read() as reading:
+                found = {d.run: unpack_document(d.data) for d in reading.documents(missing)}
+        return [dict(told.get(number) or found.get(number, {})) for number in numbers]
+
+    def paths(self) -> dict[Path, int]:
+        """The paths of config and summary that any run has, and how many runs have each."""
+        names = self._snapshot.paths if self._snapshot else frozenset()
+        paths = {tuple(msgspec.json.decode(name)) for name in names}
+        for row in self._rows:
+            paths.update(leaf_paths(row))
+        told = {}
+        for path in sorted(path for path in paths if path[0] in ("config", "summary")):
+            count = int((self.column(path).kinds != 0).sum())
+            if count:
+                told[path] = count
+        return told
+
+
+def _documents(reading: Reading, since: int, before: Rows | None) -> dict[int, dict[str, Any]]:
+    """The documents that were put since, decoded once."""
+    known = before._documents if before is not None else {}
+    floor = before.revision if before is not None else -1
+    told: dict[int, dict[str, Any]] = {}
+    for document in reading.documents(since=since):
+        old = known.get(document.run) if document.revision <= floor else None
+        told[document.run] = old if old is not None else unpack_document(document.data)
+    return told
+
+
+def leaf_paths(row: Mapping[str, Any]) -> list[Path]:
+    """The paths of a row's values: fields, and the leaves of config and summary."""
+    paths: list[Path] = []
+    stack: list[tuple[Path, Mapping[str, Any]]] = [((), row)]
+    while stack:
+        path, tree = stack.pop()
+        for name, value in tree.items():
+            if isinstance(value, Mapping) and value:
+                stack.append(((*path, name), value))
+            else:
+                paths.append(_canonical((*path, name)))
+    return paths
+
+
+def remake_snapshot(store: IndexStore, rows: Rows, enough: Callable[[int, int], bool]) -> bool:
+    """Make the snapshot anew if enough runs changed; returns whether it was made."""
+    if not enough(rows.changed, len(rows)):
+        return False
+    with store.read() as reading:
+        documents = [(d.run, unpack_document(d.data)) for d in reading.documents()]
+        revision = max((d.revision for d in reading.documents()), default=0)
+    counts: dict[Path, int] = {}
+    for _, row in documents:
+        for path in leaf_paths(row):
+            counts[path] = counts.get(path, 0) + 1
+    paths = sorted(counts, key=lambda path: -counts[path])[:MOST_PATHS]
+    runs = np.array([run for run, _ in documents], np.int64)
+    blobs: dict[str, bytes | None] = {
+        _COLUMN + _name(path): Column.of([value_at(row, path) for _, row in documents]).to_bytes()
+        for path in paths
+    }
+    names = frozenset(map(_name, paths))
+    snapshot = _Snapshot(revision, runs.tobytes(), names, len(counts) <= MOST_PATHS)
+    blobs[_ROWS] = msgspec.msgpack.encode(snapshot)
+    try:
+        with store.write() as writing:
+            old = _Snapshot.of(writing)
+            if old is not None:
+                blobs.update({_COLUMN + name: None for name in old.paths - names})
+            writing.put_blobs(blobs)
+    except IndexBusyError:
+        return False
+    return True
+
+
+def changed_enough(changed: int, total: int) -> bool:
+    """Whether it pays to make the snapshot anew."""
+    return changed >= max(REMAKE_LEAST, REMAKE_SHARE * total)

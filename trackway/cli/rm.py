@@ -1,0 +1,178 @@
+"""``trackway rm``: removes runs for good, or hides points of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.text import Text
+
+from trackway.api import Api
+from trackway.api._run import StoredRun
+from trackway.backend.file.attempts import standing
+from trackway.backend.file.edits import Editor
+from trackway.backend.file.folder import logs
+from trackway.backend.file.format import METRIC
+from trackway.backend.file.reader import LogReader
+from trackway.backend.file.remove import remove_run
+from trackway.cli._options import api_option, as_json, json_option
+from trackway.cli._screen import Bar, console
+from trackway.cli._text import clean, plural, size
+from trackway.errors import ArgumentError, NotFoundError
+
+
+@click.command(
+    epilog="""\b
+Examples:
+  trackway rm brisk-otter-417                  the whole run, for good
+  trackway rm k3v9x2ab m2c8q4tz --yes
+  trackway rm k3v9x2ab --key 'debug/*'         some of its metrics
+  trackway rm k3v9x2ab --key loss --from 1000  points from step 1000 on
+
+\b
+With --key, --from or --to the points are hidden: what is logged afterwards is
+not, and trackway compact reclaims the bytes. Without them the run is removed
+for good, with the files that no other run refers to; its id is free again.
+"""
+)
+@click.argument("runs", metavar="RUN...", nargs=-1, required=True)
+@click.option(
+    "--key",
+    "-k",
+    "keys",
+    metavar="K",
+    multiple=True,
+    help="A metric, or a pattern such as 'val/*'.",
+)
+@click.option("--from", "start", metavar="STEP", type=int, help="The lowest step to hide.")
+@click.option("--to", "stop", metavar="STEP", type=int, help="The highest step to hide.")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.option("--force", is_flag=True, help="Remove a run also while it is being recorded.")
+@json_option
+@api_option
+def command(
+    api: Api,
+    runs: tuple[str, ...],
+    keys: tuple[str, ...],
+    start: int | None,
+    stop: int | None,
+    yes: bool,
+    force: bool,
+    for_program: bool,
+) -> None:
+    """Remove each RUN (a name, an id, or project/id) for good, or hide points of it."""
+    stored = {(run.project, run.id): run for run in map(api.run, runs)}
+    chosen = list(stored.values())
+    if keys or start is not None or stop is not None:
+        _hide(api, chosen, keys, start, stop, for_program)
+        return
+    if not force:
+        for run in chosen:
+            place = standing(run.path)
+            if place is not None and (place.live or place.live_elsewhere):
+                raise ArgumentError(
+                    f"run {run.name} ({run.project}/{run.id}) is still being recorded; "
+                    "end it first, or insist with --force"
+                )
+    if not yes:
+        _ask(chosen)
+    _remove(api, chosen, force, for_program)
+
+
+@dataclass(frozen=True, slots=True)
+class _Weight:
+    """What a run's folder holds."""
+
+    points: int
+    bytes: int
+
+    @classmethod
+    def of(cls, folder: Path, bar: Bar) -> _Weight:
+        points = count = 0
+        for path in logs(folder):
+            reader = LogReader(path)
+            rows: dict[int, int] = {}
+            for batch in reader.stretches():
+                for found in batch.rows:
+                    rows[found.keyset] = rows.get(found.keyset, 0) + found.values.size
+                points += sum(_values(event.fields) for _, event in batch.events)
+                bar.advance(batch.frames)
+            points += sum(n for id, n in rows.items() if _is_metric(reader, id))
+            count += reader.offset + reader.pending
+        return cls(points, count)
+
+
+def _is_metric(reader: LogReader, keyset: int) -> bool:
+    known = reader.keysets.get(keyset)
+    return known is not None and known.space == METRIC
+
+
+def _values(fields: Any) -> int:
+    data = fields.get("data")
+    return len(data) if isinstance(data, dict) and "step" in fields else 0
+
+
+def _ask(runs: Sequence[StoredRun]) -> None:
+    """Name what would be removed, and go on only where the answer is yes."""
+    with Bar("Reading runs") as bar:
+        weights = [_Weight.of(run.path, bar) for run in runs]
+    for run, weight in zip(runs, weights, strict=True):
+        told = f"{run.name} ({run.project}/{run.id}), {run.state}: "
+        told += f"{plural(weight.points, 'point')}, {size(weight.bytes)}"
+        click.echo(clean(told), err=True)
+    question = "Remove this run for good?" if len(runs) == 1 else f"Remove these {len(runs)} runs?"
+    click.confirm(question, abort=True, err=True)
+
+
+def _remove(api: Api, runs: Sequence[StoredRun], force: bool, for_program: bool) -> None:
+    told: list[dict[str, Any]] = []
+    screen = console()
+    with Bar("Removing", len(runs)) as bar:
+        for run in runs:
+            name = run.name
+            report = remove_run(api.root, run.project, run.id, force=force)
+            place = f"{run.project}/{run.id}"
+            told.append(
+                {
+                    "run": place,
+                    "bytes": report.bytes,
+                    "files": report.files,
+                    "blobs": report.blobs,
+                }
+            )
+            if not for_program:
+                freed = f"Removed {name} ({place}): {size(report.bytes)} freed"
+                blobs = f", {plural(report.blobs, 'stored file')} with it" if report.blobs else ""
+                screen.print(Text(clean(freed + blobs)), soft_wrap=True)
+            bar.advance()
+    if for_program:
+        click.echo(as_json({"removed": told}))
+
+
+def _hide(
+    api: Api,
+    runs: Sequence[StoredRun],
+    keys: tuple[str, ...],
+    start: int | None,
+    stop: int | None,
+    for_program: bool,
+) -> None:
+    counts = {}
+    for run in runs:
+        with Editor(api.root, run.project, run.id) as editor:
+            hidden = editor.delete_points(keys or None, start=start, stop=stop)
+        counts[f"{run.project}/{run.id}"] = hidden
+    if not any(counts.values()):
+        there = ", ".join(runs[0].keys()[:20]) or "none"
+        raise NotFoundError(f"there are no such points; the metrics of {runs[0].name}: {there}")
+    if for_program:
+        hidden_in = [{"run": place, "points": count} for place, count in counts.items()]
+        click.echo(as_json({"hidden": hidden_in}))
+        return
+    screen = console()
+    for place, count in counts.items():
+        screen.print(Text(clean(f"{place}: {plural(count, 'point')} hidden")), soft_wrap=True)
+    screen.print(Text("trackway compact reclaims the bytes.", "dim"), soft_wrap=True)
