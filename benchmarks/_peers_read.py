@@ -70,7 +70,7 @@ class Sizes:
     short: int = 1_000
     table: int = 1_000
     width: int = 20
-    limit_s: float = 25.0
+    limit_s: float = 15.0
 
 
 QUICK: Final = Sizes(steps=10_000, many=20, short=500, table=100, width=10, limit_s=5.0)
@@ -129,7 +129,7 @@ def measure_peers(
         found.append(Answer(name, "ingest", **built))
         for task in TASKS[1:]:
             progress(f"peers: {who} reads, {task}")
-            found.append(_rounds(who, name, task, store, sizes, 1 if quick else 3))
+            found.append(_rounds(who, name, task, store, sizes, 1 if quick else 2))
     progress("")
     return found
 
@@ -166,7 +166,7 @@ def _child(
     except subprocess.TimeoutExpired:
         os.killpg(process.pid, signal.SIGKILL)
         process.communicate()
-        return {"reason": f"not done within {limit_s:.0f} s"}
+        return {"reason": f"not done within {limit_s:g} s"}
     if process.returncode:
         lines = [line.strip() for line in told.splitlines() if line.strip()]
         return {"reason": f"failed: {lines[-1][:160] if lines else process.returncode}"}
@@ -178,7 +178,8 @@ def _child(
 
 
 def _series(run: int, steps: int) -> list[float]:
-    return values("walk", np.random.default_rng([run, steps]), steps).tolist()
+    column: list[float] = values("walk", np.random.default_rng([run, steps]), steps).tolist()
+    return column
 
 
 def _setting(run: int, width: int) -> tuple[dict[str, str], dict[str, float]]:
@@ -454,7 +455,10 @@ def main() -> None:
     who, task, store, sizes = sys.argv[1:5]
     peer = PEERS_READ[who](Path(store), Sizes(**json.loads(sizes)))
     peer.load()
-    answer = _write(peer) if task == "ingest" else _read(peer, task)
+    try:
+        answer = _write(peer) if task == "ingest" else _read(peer, task)
+    except LookupError as error:
+        answer = {"reason": str(error)}
     answer["name"] = f"{who} {metadata.version(peer.package)}"
     sys.stdout.write("\n" + json.dumps(answer) + "\n")
 

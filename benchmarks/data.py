@@ -137,7 +137,7 @@ def many_runs(
     Args:
         root: Where to write.
         runs: How many, dealt out among the projects.
-        config: Leaves of each configuration; 28 are always there.
+        config: Leaves of each configuration; 25 are always there.
         summary: Metrics of each run, whose last values are its summary.
         points: Of each metric. The second half of the metrics has every second one.
         projects: Their names.

@@ -3,31 +3,191 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any, overload
 
+import numpy as np
+import numpy.typing as npt
+
+from trackway.api._compare import Comparison, compare
+from trackway.api._frames import Columnar
+from trackway.api._opened import opened_index
 from trackway.api._run import StoredRun
-from trackway.backend.file.attempts import first_header
-from trackway.backend.file.folder import default_root, logs, projects, run_folders
-from trackway.errors import NotFoundError
+from trackway.backend.file.compact import CompactReport, compact
+from trackway.backend.file.folder import default_root, logs, projects
+from trackway.backend.file.remove import RemoveReport, remove_run
+from trackway.backend.index.columns import MISSING, Column
+from trackway.backend.index.contract import RunRef
+from trackway.errors import ArgumentError, NotFoundError
 
-__all__ = ["Api"]
+if TYPE_CHECKING:
+    from trackway.backend.index.groups import GroupsAnswer
+    from trackway.backend.index.index import Index
+    from trackway.backend.index.rows import Rows
+    from trackway.backend.index.series import SeriesAnswer
+    from trackway.backend.index.table import Group, Table
+
+__all__ = ["Api", "RunGroup", "Runs"]
+
+_SHOWN = ("id", "name", "project", "state", "created", "duration")
 
 
-def _begun(paths: list[Path]) -> float:
-    """When the first of these logs was begun, by their headers alone."""
-    headers = filter(None, map(first_header, paths))
-    return min((header.created for header in headers), default=0.0)
+class Runs(Columnar, Sequence[StoredRun]):
+    """Runs that fit a question, in the order that was asked for.
+
+    Which runs they are is decided when it is made; each is read when it is looked at.
+
+    Attributes:
+        matched: How many runs fit, of which a page may be here.
+        total: How many runs there are in all.
+    """
+
+    def __init__(
+        self,
+        root: Path,
+        index: Index,
+        rows: Rows,
+        chosen: npt.NDArray[np.int64],
+        matched: int,
+        total: int,
+        columns: Sequence[str] | None,
+    ) -> None:
+        self.matched = matched
+        self.total = total
+        self._root = root
+        self._index = index
+        self._rows = rows
+        self._chosen = chosen
+        self._names = columns
+        numbers = rows.runs[chosen].tolist()
+        self._refs = [index.ref(number) for number in numbers]
+
+    def __len__(self) -> int:
+        return len(self._refs)
+
+    @overload
+    def __getitem__(self, place: int) -> StoredRun: ...
+
+    @overload
+    def __getitem__(self, place: slice) -> Runs: ...
+
+    def __getitem__(self, place: int | slice) -> StoredRun | Runs:
+        if isinstance(place, slice):
+            chosen = self._chosen[place]
+            return Runs(
+                self._root, self._index, self._rows, chosen, self.matched, self.total, self._names
+            )
+        ref = self._refs[place]
+        return StoredRun(self._root, ref.project, ref.id, self._index)
+
+    def __iter__(self) -> Iterator[StoredRun]:
+        for ref in self._refs:
+            yield StoredRun(self._root, ref.project, ref.id, self._index)
+
+    def __repr__(self) -> str:
+        return f"<Runs: {len(self)} of {self.matched} that fit, of {self.total}>"
+
+    @property
+    def ids(self) -> list[str]:
+        """The runs' ids."""
+        return [ref.id for ref in self._refs]
+
+    def column(self, name: str) -> list[Any]:
+        """One value a run: a field, ``config.lr``, ``summary["val/acc"]``, or any expression.
+
+        A run that has no such value has ``MISSING``.
+        """
+        from trackway.backend.index.table import Table
+
+        column: Column = Table(len(self._rows), self._rows.column).values(name)
+        return column.take(self._chosen).values()
+
+    def table(self) -> dict[str, npt.NDArray[Any]]:
+        """One row a run, with the columns that ``Api.runs`` was asked for.
+
+        By default those are id, name, project, state, created, duration, and every leaf of config
+        and summary that any of the runs has.
+        """
+        return {name: _array(self.column(name)) for name in self._names or self._all_names()}
+
+    def _all_names(self) -> list[str]:
+        from trackway.backend.index.expression import path_text
+
+        found = [
+            path
+            for path in self._rows.paths()
+            if self._rows.column(path).take(self._chosen).kinds.any()
+        ]
+        return [*_SHOWN, *(path_text(path) for path in found)]
+
+    def documents(self) -> list[dict[str, Any]]:
+        """Each run whole: fields, config and summary as nested dictionaries."""
+        return self._rows.documents(self._chosen.tolist())
+
+
+class RunGroup:
+    """Runs that agree in something.
+
+    Attributes:
+        by: The expressions they agree in, and the value of each.
+        runs: The runs.
+        aggregates: What was asked to be worked out over them, by (expression, function).
+    """
+
+    def __init__(
+        self, by: Mapping[str, Any], runs: Runs, aggregates: Mapping[tuple[str, str], Any]
+    ) -> None:
+        self.by = dict(by)
+        self.runs = runs
+        self.aggregates = dict(aggregates)
+
+    def __len__(self) -> int:
+        return len(self.runs)
+
+    def __repr__(self) -> str:
+        told = ", ".join(f"{name}={value!r}" for name, value in self.by.items())
+        return f"<{len(self)} runs with {told or 'anything'}>"
 
 
 class Api:
-    """Reads the runs in a folder. Writes nothing, and may be used while runs are recorded.
+    """Reads the runs in a folder; may be used while runs are recorded.
+
+    Answers come from an index in the user's cache, which is made when it is missing and brought up
+    to date when something is asked: the first question about a large folder may take a while.
 
     Args:
         root: The folder that holds all projects; ``TRACKWAY_DIR``, else ``./trackway``.
+        cache: Where indexes lie; ``TRACKWAY_CACHE_DIR``, else the user's cache. They can be deleted
+            at any time.
     """
 
-    def __init__(self, root: str | os.PathLike[str] | None = None) -> None:
+    def __init__(
+        self,
+        root: str | os.PathLike[str] | None = None,
+        *,
+        cache: str | os.PathLike[str] | None = None,
+    ) -> None:
         self.root = default_root() if root is None else Path(root).expanduser().absolute()
+        self._cache = None if cache is None else Path(cache).expanduser().absolute()
+        self._opened: Index | None = None
+
+    @property
+    def _index(self) -> Index:
+        if self._opened is None:
+            self._opened = opened_index(self.root, self._cache)
+        return self._opened
+
+    def refresh(self, progress: Callable[[int, int], None] | None = None) -> None:
+        """Bring the index up to date; every question does so by itself.
+
+        Args:
+            progress: Is told how many bytes of how many were read.
+        """
+        self.projects()
+        self._index.refresh(None, progress)
+
+    # -- runs ------------------------------------------------------------------------------
 
     def projects(self) -> list[str]:
         """The names of all projects, sorted.
@@ -37,23 +197,45 @@ class Api:
         """
         return projects(self.root)
 
-    def runs(self, project: str | None = None) -> list[StoredRun]:
-        """The runs of a project, or of all, newest first.
+    def runs(
+        self,
+        project: str | None = None,
+        *,
+        filter: str | None = None,
+        order: str | Sequence[str] = "-created",
+        offset: int = 0,
+        limit: int | None = None,
+        columns: Sequence[str] | None = None,
+        archived: bool | None = None,
+    ) -> Runs:
+        """The runs of a project, or of all.
+
+        Args:
+            project: Its name.
+            filter: An expression as ``docs/filter.md`` describes it: ``config.lr < 1e-3 and
+                summary["val/acc"] > 0.9``.
+            order: Expressions to sort by; ``-`` before one means falling. Newest first by default.
+            offset: How many to pass over.
+            limit: How many at most.
+            columns: What ``Runs.table`` and the data frames have.
+            archived: True for those only that were archived, False for those that were not.
 
         Raises:
-            NotFoundError: There is no such project.
+            NotFoundError: There is no such project, or no such folder.
+            FilterError: The filter or the order is wrong; it says where.
         """
         there = self.projects()
         if project is not None and project not in there:
             told = ", ".join(there) or "none yet"
             raise NotFoundError(f"no project {project!r} in {self.root}; there are: {told}")
-        found = [
-            (-_begun(paths), folder.name, StoredRun(self.root, name, folder.name))
-            for name in (there if project is None else [project])
-            for folder in run_folders(self.root, name)
-            if (paths := logs(folder))
-        ]
-        return [run for _, _, run in sorted(found, key=lambda entry: entry[:2])]
+        rows, table = self._index.rows_and_table()
+        index, matched, total = _select(
+            rows, table, project, filter, [order] if isinstance(order, str) else order, archived
+        )
+        end = None if limit is None else offset + limit
+        if offset < 0 or (limit is not None and limit < 0):
+            raise ArgumentError("offset and limit must be 0 or more")
+        return Runs(self.root, self._index, rows, index[offset:end], matched, total, columns)
 
     def run(self, which: str) -> StoredRun:
         """One run by ``project/id``, id, or name; the newest where a name was used again.
@@ -64,15 +246,229 @@ class Api:
         project, slash, run_id = which.rpartition("/")
         for name in [project] if slash else self.projects():
             if run_id and logs(self.root / name / run_id):
-                return StoredRun(self.root, name, run_id)
+                return StoredRun(self.root, name, run_id, self._index)
         known = self.runs(project or None)
-        fitting = [run for run in known if run.name == run_id]
+        fitting = [place for place, name in enumerate(known.column("name")) if name == run_id]
         if not fitting and len(run_id) >= 3:
-            fitting = [run for run in known if run.id.startswith(run_id)]
+            fitting = [place for place, id in enumerate(known.ids) if id.startswith(run_id)]
             if len(fitting) > 1:
-                told = ", ".join(f"{run.project}/{run.id}" for run in fitting[:10])
+                told = ", ".join(
+                    f"{r.project}/{r.id}" for r in map(known.__getitem__, fitting[:10])
+                )
                 raise NotFoundError(f"{which!r} fits several runs: {told}")
         if not fitting:
-            told = ", ".join(run.name for run in known[:10]) or "none"
+            told = ", ".join(map(str, known[:10].column("name"))) or "none"
             raise NotFoundError(f"no run {which!r} in {self.root}; the newest are: {told}")
-        return fitting[0]
+        return known[fitting[0]]
+
+    def group(
+        self,
+        by: str | Sequence[str] = (),
+        *,
+        project: str | None = None,
+        filter: str | None = None,
+        aggregates: Mapping[str, str | Sequence[str]] | None = None,
+        all_but: Sequence[str] | None = None,
+    ) -> list[RunGroup]:
+        """Groups of runs.
+
+        Args:
+            by: Expressions whose values the runs of a group agree in: ``config.lr``.
+            project: Of this project only.
+            filter: Of the runs that fit only.
+            aggregates: For each expression one or more of ``mean``, ``median``, ``min``, ``max``,
+                ``std``, ``count``, ``sum``, ``first``: worked out over each group.
+            all_but: Instead of ``by``: the runs of a group agree in all of their config but these
+                names, e.g. ``["config.seed"]``.
+
+        Raises:
+            FilterError: An expression is wrong.
+            ArgumentError: Both or neither of ``by`` and ``all_but`` are given.
+        """
+        from trackway.backend.index.expression import path_text
+
+        if bool(by) is (all_but is not None):
+            raise ArgumentError("give by=[…] or all_but=[…]")
+        rows, table = self._index.rows_and_table()
+        chosen, matched, total = _select(rows, table, project, filter, [], None)
+        part = _Part(rows, chosen).table()
+        if all_but is not None:
+            leaves = [path_text(path) for path in rows.paths() if path[0] == "config"]
+            found = part.group_except(list(all_but), leaves, None, aggregates)
+        else:
+            found = part.group(None, [by] if isinstance(by, str) else list(by), aggregates)
+        return [self._group(rows, chosen, group, matched, total) for group in found]
+
+    def _group(
+        self, rows: Rows, chosen: npt.NDArray[np.int64], group: Group, matched: int, total: int
+    ) -> RunGroup:
+        runs = Runs(self.root, self._index, rows, chosen[group.index], matched, total, None)
+        return RunGroup(dict(zip(group.by, group.values, strict=True)), runs, group.aggregates)
+
+    # -- points ----------------------------------------------------------------------------
+
+    def series(
+        self,
+        key: str,
+        runs: Iterable[StoredRun] | None = None,
+        *,
+        buckets: int | None = 1000,
+        x: str = "step",
+        start: float | None = None,
+        stop: float | None = None,
+    ) -> SeriesAnswer:
+        """One metric of many runs as a chart needs it, exactly; see ``StoredRun.series``.
+
+        Args:
+            key: The metric's name.
+            runs: The runs; all by default.
+            buckets: At most so many; None gives every point.
+            x: ``step``, ``time``, ``relative``, or the name of a metric.
+            start: Where the range begins; where the first line does, by default.
+            stop: Where it ends, likewise.
+        """
+        from trackway.backend.index.series import SeriesQuery
+
+        numbers = tuple(self._numbers(self.runs() if runs is None else runs))
+        return self._index.series(
+            SeriesQuery(numbers, key, x=x, lo=start, hi=stop, buckets=buckets)
+        )
+
+    def groups(
+        self,
+        key: str,
+        groups: Mapping[str, Iterable[StoredRun]] | Sequence[RunGroup],
+        *,
+        buckets: int = 1000,
+        x: str = "step",
+        start: float | None = None,
+        stop: float | None = None,
+    ) -> GroupsAnswer:
+        """What groups of runs come to, over all runs of each: mean, median, min, max, std, stderr.
+
+        Args:
+            key: The metric's name.
+            groups: Runs by the name of their group, or what ``group`` gave.
+            buckets: At most so many.
+            x: As for ``series``.
+            start: As for ``series``.
+            stop: As for ``series``.
+        """
+        from trackway.backend.index.groups import GroupsQuery
+
+        if not isinstance(groups, Mapping):
+            groups = {_label(group): group.runs for group in groups}
+        numbers = {name: tuple(self._numbers(runs)) for name, runs in groups.items()}
+        return self._index.groups(
+            GroupsQuery(numbers, key, x=x, lo=start, hi=stop, buckets=buckets)
+        )
+
+    def keys(self, search: str = "", *, limit: int | None = None) -> list[str]:
+        """The names of all metrics that hold a text, best matches first.
+
+        Args:
+            search: A part of a name, in whatever case; or a pattern with ``*``.
+            limit: How many at most.
+        """
+        names = self._index.key_names()
+        look = names.glob if "*" in search else names.search
+        return list(look(search, limit=limit).names)
+
+    def _numbers(self, runs: Iterable[StoredRun]) -> Iterator[int]:
+        for run in runs:
+            number = self._index.number(RunRef(run.project, run.id))
+            if number is None:
+                raise NotFoundError(f"there is no run {run.project}/{run.id} in {self.root}")
+            yield number
+
+    # -- more ------------------------------------------------------------------------------
+
+    def compare(self, runs: Iterable[StoredRun]) -> Comparison:
+        """What tells runs apart: config, summary, environment, packages, git, patch."""
+        return compare(list(runs))
+
+    def compact(
+        self,
+        project: str | None = None,
+        run: str | None = None,
+        progress: Callable[[int], None] | None = None,
+    ) -> CompactReport:
+        """Reclaim the bytes of what was deleted; every answer stays what it was.
+
+        Args:
+            project: Of this project only.
+            run: Of the run with this id only.
+            progress: Is told how many bytes were looked at since the last call.
+        """
+        return compact(self.root, project, run, progress)
+
+    def remove(self, run: StoredRun, *, force: bool = False) -> RemoveReport:
+        """Delete a run for real, at once; its id can be used again.
+
+        Args:
+            run: The run.
+            force: Also while it is being recorded.
+
+        Raises:
+            TrackwayError: It is being recorded.
+        """
+        return remove_run(self.root, run.project, run.id, force=force)
+
+
+class _Part:
+    """Some rows of a table, as a table."""
+
+    def __init__(self, rows: Rows, chosen: npt.NDArray[np.int64]) -> None:
+        self._rows = rows
+        self._chosen = chosen
+
+    def table(self) -> Table:
+        from trackway.backend.index.table import Table
+
+        return Table(
+            len(self._chosen), lambda path: self._rows.column(tuple(path)).take(self._chosen)
+        )
+
+
+def _select(
+    rows: Rows,
+    table: Table,
+    project: str | None,
+    filter: str | None,
+    order: Sequence[str],
+    archived: bool | None,
+) -> tuple[npt.NDArray[np.int64], int, int]:
+    """The rows that fit, in order; how many they are, and of how many."""
+    index = table.select(filter, [*order, "id"] if order else None).index
+    there = np.ones(len(rows), np.bool_)
+    if project is not None:
+        there &= np.array(
+            [name == project for name in rows.column(("project",)).values()], np.bool_
+        )
+    total = int(there.sum())
+    if archived is not None:
+        column = rows.column(("archived",))
+        there &= (column.numbers == 1.0) == archived
+    index = index[there[index]]
+    return index, len(index), total
+
+
+def _array(values: Sequence[Any]) -> npt.NDArray[Any]:
+    """A column as an array: numbers as such, missing ones NaN; all else as objects."""
+    kinds = {type(value) for value in values if value is not MISSING}
+    missing = any(value is MISSING for value in values)
+    if kinds and kinds <= {int, float} and (float in kinds or missing):
+        if all(abs(v) <= 1 << 53 for v in values if type(v) is int):
+            return np.array([np.nan if v is MISSING else v for v in values], np.float64)
+    elif kinds == {int} and all(-(1 << 63) <= v < 1 << 63 for v in values):
+        return np.array(values, np.int64)
+    elif kinds == {bool} and not missing:
+        return np.array(values, np.bool_)
+    column = np.empty(len(values), object)
+    for place, value in enumerate(values):
+        column[place] = None if value is MISSING else value
+    return column
+
+
+def _label(group: RunGroup) -> str:
+    return ", ".join(f"{name}={value}" for name, value in group.by.items()) or "all"

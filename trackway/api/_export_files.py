@@ -155,6 +155,7 @@ def _text(path: object) -> str:
 def _inside(path: str) -> str:
     """The path, which must not lead out: what a log says is not trusted."""
     parts = PurePosixPath(path).parts
-    if not parts or path.startswith("/") or ".." in parts or "\0" in path or "//" in path:
+    leads_out = path.startswith("/") or path.endswith("/") or "//" in path
+    if not parts or leads_out or ".." in parts or "\0" in path:
         raise ValueError("its path leads out of the folder")
     return path

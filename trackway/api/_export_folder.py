@@ -220,7 +220,7 @@ def update(
 
 def _alone(run: StoredRun) -> StoredRun:
     """The run read anew, so that what is read of it is let go of when it is written."""
-    return StoredRun(run.path.parent.parent, run.project, run.id)
+    return StoredRun(run._root, run.project, run.id, run._index)
 
 
 def _write_run(
@@ -240,7 +240,7 @@ def _write_run(
     refused: list[str] = []
     if "points" in parts:
         _write_points(files, run, options)
-    if "system" in parts and run._logs.keys(SYSTEM):
+    if "system" in parts and run._index.keys(run._ref, SYSTEM):
         _write_system(files, run, options)
     if "files" in parts:
         missing, refused = write_run_files(files, run)
@@ -312,7 +312,7 @@ def _write_system(files: Files, run: StoredRun, options: Options) -> None:
 
     path = f"system/{run.project}/{run.id}.{options.format}"
     if options.format == "parquet":
-        keys = run._logs.keys(SYSTEM)
+        keys = run._index.keys(run._ref, SYSTEM)
         files.write(path, lambda place: write_points(run, place, keys, space=SYSTEM))
         return
     export = _export.export_system_csv if options.format == "csv" else _export.export_system_jsonl

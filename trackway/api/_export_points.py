@@ -21,6 +21,9 @@ __all__ = ["GROUP_ROWS", "needs_pyarrow", "points_schema", "write_points"]
 GROUP_ROWS: Final = 131_072
 """Lines of a row group: what is in memory at once, beside the columns of one metric."""
 
+_SYSTEM_POINTS: Final = 8192
+"""How many samples a measure of the machine is taken to have: those of a day."""
+
 TYPES: Final = ("float", "int", "bool", "text", "json")
 _FLOAT, _INT, _BOOL, _TEXT, _JSON = range(5)
 
@@ -97,14 +100,29 @@ def write_points(
 def _series(
     run: StoredRun, keys: Iterable[str], attempts: str, repeats: str, space: str
 ) -> Iterator[Series]:
-    """The points of one metric after the other, one in memory at a time."""
-    run._told  # noqa: B018 - reads the logs
+    """The points of one metric after the other, those of few in memory at a time."""
     if space == SYSTEM:
         attempts = repeats = "all"
     order = "step" if repeats == "last" else "arrival"
+    for some in _portions(run, keys, space):
+        for key, columns in run._index.columns(run._ref, some, space).items():
+            yield resolve(key, columns, attempts=attempts, repeats=repeats, order=order)
+
+
+def _portions(run: StoredRun, keys: Iterable[str], space: str) -> Iterator[list[str]]:
+    """Metrics that are read together: as many as have the points of a row group, one at least."""
+    counts = {} if space == SYSTEM else {key: m.count for key, m in run.metrics.items()}
+    some: list[str] = []
+    points = 0
     for key in keys:
-        columns = run._logs.columns(key, space)
-        yield resolve(key, columns, attempts=attempts, repeats=repeats, order=order)
+        count = counts.get(key, _SYSTEM_POINTS)
+        if some and points + count > GROUP_ROWS:
+            yield some
+            some, points = [], 0
+        some.append(key)
+        points += count
+    if some:
+        yield some
 
 
 def _groups(found: Iterable[Series]) -> Iterator[list[Series]]:

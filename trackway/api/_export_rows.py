@@ -137,8 +137,9 @@ def _fragments(rows: Rows, block: Block, inner: Index) -> list[str]:
 
 def system_rows(run: StoredRun) -> tuple[Rows, list[str]]:
     """The samples of the machine, and their names."""
-    records = Records(run._logs, SYSTEM)
-    names = run._logs.keys(SYSTEM)
+    logs = run._logs
+    records = Records(logs, SYSTEM)
+    names = logs.keys(SYSTEM)
     groups = records.groups(names, attempts="all", repeats="all", order="arrival")
     return Rows(records, groups), names
 

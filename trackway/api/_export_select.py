@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any
 
 from trackway.api._api import Api
-from trackway.api._export_table import run_document_row
 from trackway.api._run import StoredRun
 from trackway.backend.file.folder import logs
+from trackway.backend.index.contract import RunRef
 
-__all__ = ["filtered", "is_project", "selected"]
+__all__ = ["is_project", "selected"]
 
 
 def is_project(api: Api, target: str) -> bool:
@@ -21,7 +20,7 @@ def is_project(api: Api, target: str) -> bool:
     return not any(logs(api.root / name / target) for name in there)
 
 
-def selected(api: Api, targets: Iterable[str] = (), text: str | None = None) -> list[StoredRun]:
+def selected(api: Api, targets: Iterable[str] = (), text: str | None = None) -> Sequence[StoredRun]:
     """The runs that are meant, each once, in the order of the words, newest first.
 
     Args:
@@ -34,32 +33,13 @@ def selected(api: Api, targets: Iterable[str] = (), text: str | None = None) -> 
         ArgumentError: The filter is none.
     """
     words = list(targets)
-    found: dict[tuple[str, str], StoredRun] = {}
+    if not words:
+        return api.runs(filter=text)
+    found: dict[RunRef, StoredRun] = {}
     for word in words:
         runs = api.runs(word) if is_project(api, word) else [api.run(word)]
-        found.update({(run.project, run.id): run for run in runs})
-    runs = list(found.values()) if words else api.runs()
-    return runs if text is None else filtered(runs, text)
-
-
-def filtered(runs: Sequence[StoredRun], text: str) -> list[StoredRun]:
-    """The runs that pass a filter, in their order.
-
-    Raises:
-        ArgumentError: The filter is none; the message has the place.
-    """
-    from trackway.backend.index.columns import Column, value_at
-    from trackway.backend.index.table import Table
-
-    documents = [_document(run) for run in runs]
-
-    def column(path: tuple[str, ...]) -> Column:
-        return Column.of([value_at(document, path) for document in documents])
-
-    index = Table(len(documents), column).select(text, None).index
-    return [runs[place] for place in sorted(index.tolist())]
-
-
-def _document(run: StoredRun) -> dict[str, Any]:
-    # Read anew: what is read to judge the runs is not to stay in memory for all of them.
-    return run_document_row(StoredRun(run.path.parent.parent, run.project, run.id))
+        found.update({RunRef(run.project, run.id): run for run in runs})
+    if text is not None:
+        passing = {RunRef(run.project, run.id) for run in api.runs(filter=text)}
+        found = {ref: run for ref, run in found.items() if ref in passing}
+    return list(found.values())

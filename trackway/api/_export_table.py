@@ -57,7 +57,7 @@ def run_row(run: StoredRun) -> dict[str, Any]:
     document = run_document_row(run)
     inner = {name: document.pop(name) for name in ("config", "summary")}
     told = {name: _fitting(document.get(name), kind) for name, kind in _FIXED.items()}
-    told |= flatten(inner)
+    told |= flatten(inner["config"], "config.") | flatten(inner["summary"], "summary.")
     return {name: pack(value) for name, value in told.items()}
 
 

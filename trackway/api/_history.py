@@ -3,25 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from trackway.api._frames import Columnar
 from trackway.backend.points import Metric, Series, live_line, resolve
-from trackway.errors import ArgumentError, MissingExtraError
-
-if TYPE_CHECKING:
-    import pandas
+from trackway.errors import ArgumentError
 
 __all__ = ["History", "Metric", "Series", "live_line", "resolve"]
 
 
-class History(Mapping[str, Series]):
-    """Metrics by name. Iterates over the names, sorted."""
+class History(Columnar, Mapping[str, Series]):
+    """Metrics by name. Iterates over the names, sorted.
 
-    def __init__(self, series: Mapping[str, Series]) -> None:
+    Attributes:
+        x: The axis that was asked for.
+    """
+
+    def __init__(self, series: Mapping[str, Series], x: str = "step") -> None:
         self._series = dict(sorted(series.items()))
+        self.x = x
 
     def __getitem__(self, key: str) -> Series:
         return self._series[key]
@@ -40,7 +43,8 @@ class History(Mapping[str, Series]):
         """All metrics joined on their steps, as columns of one length.
 
         Returns:
-            ``step`` (int64, ascending), then a column a metric. Where a metric has no point at a
+            ``step`` (int64, ascending), then the axis where it is another one, then a column a
+            metric. Where a metric has no point at a
             step it is NaN (None in a column of objects); integers with gaps become float64.
 
         Raises:
@@ -50,27 +54,26 @@ class History(Mapping[str, Series]):
             return {"step": np.empty(0, np.int64)}
         steps = np.unique(np.concatenate([series.steps for series in self._series.values()]))
         table: dict[str, npt.NDArray[Any]] = {"step": steps}
+        if self.x != "step":
+            table[self.x] = self._places(steps)
         for key, series in self._series.items():
             if len(np.unique(series.steps)) != len(series):
                 raise ArgumentError(
                     f"{key!r} has several points at one step: ask history(repeats='last') to join"
                 )
-            table[key] = _spread(series, steps)
+            if key not in table:
+                table[key] = _spread(series, steps)
         return table
 
-    def to_pandas(self) -> pandas.DataFrame:
-        """``table()`` as a data frame.
-
-        Raises:
-            MissingExtraError: pandas is not installed.
-        """
-        try:
-            import pandas
-        except ImportError:
-            raise MissingExtraError(
-                "a data frame needs pandas: pip install 'trackway[export]'"
-            ) from None
-        return pandas.DataFrame(self.table())
+    def _places(self, steps: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """Where each step lies on the axis: as the last metric says that has a point there."""
+        column: npt.NDArray[Any] = np.full(len(steps), np.nan)
+        for series in self._series.values():
+            x = series.steps if series.x is None else series.x
+            if x.dtype == object and column.dtype != object:
+                column = column.astype(object)
+            column[np.searchsorted(steps, series.steps)] = x
+        return column
 
 
 def _spread(series: Series, steps: npt.NDArray[Any]) -> npt.NDArray[Any]:

@@ -2,20 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import heapq
+import time
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Final
 
 from trackway.api._history import History, Metric, resolve
+from trackway.api._opened import opened_index
+from trackway.api._places import Places
+from trackway.api._samples import sampled
 from trackway.backend.file.blobs import BlobStore
+from trackway.backend.file.edits import UNCHANGED, Editor
 from trackway.backend.file.format import SYSTEM
 from trackway.backend.file.run_logs import RunLogs
-from trackway.backend.record import Attempt, RunRecord, tell_record
+from trackway.backend.index.contract import RunRef
+from trackway.backend.index.document import summary_of
+from trackway.backend.record import Attempt, RunRecord
 from trackway.errors import ArgumentError, NotFoundError
 
+if TYPE_CHECKING:
+    from trackway.backend.index.index import Index
+    from trackway.backend.index.series import SeriesAnswer
+
 __all__ = ["ConsoleLine", "StoredRun"]
+
+_AXES: Final = ("step", "time", "relative")
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +50,10 @@ class ConsoleLine:
 
 
 class StoredRun:
-    """A run in a folder. Reading is lazy; ``refresh`` takes in what was written since.
+    """A run in a folder.
+
+    What it is called and how it went is read once, and again after ``refresh``. Points, console
+    and events are read anew each time they are asked for, up to what was logged a moment ago.
 
     Attributes:
         project: The project's name.
@@ -44,18 +61,24 @@ class StoredRun:
         path: The run's folder.
     """
 
-    def __init__(self, root: Path, project: str, id: str) -> None:
+    def __init__(self, root: Path, project: str, id: str, index: Index | None = None) -> None:
         self.project = project
         self.id = id
         self.path = root / project / id
+        self._root = root
+        self._ref = RunRef(project, id)
+        self._index = opened_index(root) if index is None else index
         self._blobs = BlobStore(root)
-        self._logs = RunLogs(self.path)
         self._record: RunRecord | None = None
         self._metrics: dict[str, Metric] | None = None
+        self._version: object = None
+        self._read: RunLogs | None = None
 
     def refresh(self) -> bool:
         """Read what was written since; returns whether there was anything new."""
-        changed = self._logs.refresh()
+        version = self._index.version(self._ref)
+        changed = version != self._version
+        self._version = version
         self._record = None
         self._metrics = None
         return changed
@@ -63,9 +86,16 @@ class StoredRun:
     @property
     def _told(self) -> RunRecord:
         if self._record is None:
-            self._logs.refresh()
-            self._record = tell_record(self._logs)
+            self._record = self._index.record(self._ref)
         return self._record
+
+    @property
+    def _logs(self) -> RunLogs:
+        """The logs themselves, read from their start to their end: slow, and all there is."""
+        if self._read is None:
+            self._read = RunLogs(self.path)
+        self._read.refresh()
+        return self._read
 
     # -- what it is called and how it went -------------------------------------------------
 
@@ -130,8 +160,6 @@ class StoredRun:
     @property
     def duration_s(self) -> float:
         """Seconds of all attempts together, up to now for one that runs."""
-        import time
-
         now = time.time()
         return sum(max(0.0, (a.ended or now) - a.started) for a in self.attempts)
 
@@ -139,21 +167,29 @@ class StoredRun:
 
     def keys(self) -> list[str]:
         """The names of all metrics, sorted."""
-        self._told  # noqa: B018 - reads the logs
-        return self._logs.keys()
+        return self._index.keys(self._ref)
 
     def history(
         self,
         keys: str | Iterable[str] | None = None,
         *,
+        x: str = "step",
+        samples: int | None = None,
         attempts: str = "live",
         repeats: str = "last",
         order: str = "step",
     ) -> History:
-        """Every point of the metrics, at full fidelity.
+        """Every point of the metrics, at full fidelity; or some of them, for drawing.
 
         Args:
             keys: A name, names, or patterns with ``*``; all by default.
+            x: What each point's ``x`` is: ``step``, ``time`` (seconds since 1970), ``relative``
+                (seconds since the run began), or the name of a metric: its value at the same step;
+                points at whose step it has none are left out.
+            samples: At most so many points a metric, at least 4; every point by default. They are
+                points that were logged, chosen so that a line drawn through them is the line
+                through all of them, as wide as a quarter of ``samples`` in pixels: of each part of
+                the range the first, lowest, highest and last one (M4, Jugel et al. 2014).
             attempts: ``live`` leaves out what a later attempt took back by going on from an
                 earlier step; ``all`` keeps it.
             repeats: ``last`` keeps the last arrival of each step; ``all`` keeps every one.
@@ -169,17 +205,61 @@ class StoredRun:
         ):
             if value not in choices:
                 raise ArgumentError(f"{argument}={value!r}: it is one of {', '.join(choices)}")
-        return History(
-            {
-                key: resolve(
-                    key,
-                    self._logs.columns(key),
-                    attempts=attempts,
-                    repeats=repeats,
-                    order=order,
-                )
-                for key in self._matching(keys, self.keys())
-            }
+        if samples is not None and samples < 4:
+            raise ArgumentError(f"samples={samples!r}: it is at least 4, or None for every point")
+        names = self._matching(keys, self.keys())
+        axis = [] if x in _AXES else self._matching([x], self.keys())
+        wanted = list(dict.fromkeys([*names, *axis]))
+        found = {
+            key: resolve(key, columns, attempts=attempts, repeats=repeats, order=order)
+            for key, columns in self._index.columns(self._ref, wanted).items()
+        }
+        places = Places.of(x, found.get(x), self.created if x == "relative" else 0.0)
+        told = {key: places.of_series(found[key]) for key in names}
+        if samples is not None:
+            told = {key: sampled(series, samples) for key, series in told.items()}
+        return History(told, x)
+
+    def scan_history(
+        self, keys: str | Iterable[str] | None = None, *, attempts: str = "live"
+    ) -> Iterator[dict[str, Any]]:
+        """The live line as one dictionary a step, in step order.
+
+        Yields:
+            ``step``, ``time`` (when the last of its values was logged, seconds since 1970), and the
+            value of each metric that has one at this step, exactly as logged.
+        """
+        history = self.history(keys, attempts=attempts)
+        yield from _steps_of(history)
+
+    def series(
+        self,
+        key: str,
+        *,
+        buckets: int | None = 1000,
+        x: str = "step",
+        start: float | None = None,
+        stop: float | None = None,
+    ) -> SeriesAnswer:
+        """One metric as a chart needs it: exact min, max, mean, first, last and count per bucket.
+
+        Args:
+            key: The metric's name.
+            buckets: At most so many; None gives every point.
+            x: ``step``, ``time``, ``relative``, or the name of a metric.
+            start: Where the range begins; where the metric does, by default.
+            stop: Where it ends, likewise.
+
+        Raises:
+            NotFoundError: There is no such metric.
+        """
+        from trackway.backend.index.series import SeriesQuery
+
+        self._matching([key], self.keys())
+        number = self._index.number(self._ref)
+        assert number is not None  # it has metrics
+        return self._index.series(
+            SeriesQuery((number,), key, x=x, lo=start, hi=stop, buckets=buckets)
         )
 
     def system(self, keys: str | Iterable[str] | None = None) -> History:
@@ -188,20 +268,10 @@ class StoredRun:
         Names say the unit (``memory.used_bytes``, ``gpu.0.power_watts``). ``steps`` number the
         samples of one attempt; draw them against ``times``.
         """
-        self._told  # noqa: B018 - reads the logs
-        names = self._matching(keys, self._logs.keys(SYSTEM))
-        return History(
-            {
-                key: resolve(
-                    key,
-                    self._logs.columns(key, SYSTEM),
-                    attempts="all",
-                    repeats="all",
-                    order="arrival",
-                )
-                for key in names
-            }
-        )
+        names = self._matching(keys, self._index.keys(self._ref, SYSTEM))
+        every = {"attempts": "all", "repeats": "all", "order": "arrival"}
+        found = self._index.columns(self._ref, names, SYSTEM)
+        return History({key: resolve(key, columns, **every) for key, columns in found.items()})
 
     def _matching(self, wanted: str | Iterable[str] | None, there: Sequence[str]) -> list[str]:
         if wanted is None:
@@ -220,11 +290,7 @@ class StoredRun:
     def metrics(self) -> dict[str, Metric]:
         """Exact statistics of each metric's live line."""
         if self._metrics is None:
-            # One at a time: the columns of all take more memory than the rows.
-            live = {"attempts": "live", "repeats": "last", "order": "step"}
-            self._metrics = {
-                key: Metric.of(resolve(key, self._logs.columns(key), **live)) for key in self.keys()
-            }
+            self._metrics = self._index.metrics(self._ref)
         return self._metrics
 
     def arrivals(self, key: str) -> int:
@@ -233,8 +299,7 @@ class StoredRun:
         More than the live line has, where steps were logged again or a later attempt took some
         back; ``history(key, attempts="all", repeats="all")`` gives every one.
         """
-        self._told  # noqa: B018 - reads the logs
-        return self._logs.arrivals(key)
+        return self._index.arrivals(self._ref, key)
 
     @property
     def summary(self) -> dict[str, Any]:
@@ -244,20 +309,7 @@ class StoredRun:
         statistic itself where it is one, a dictionary of them where they are several. What was
         assigned to ``run.summary`` wins.
         """
-        record = self._told
-        summary: dict[str, Any] = {}
-        for key, metric in self.metrics.items():
-            definition = record.definition(key)
-            kinds = definition.summary if definition else ()
-            told = {kind: _statistic(metric, kind, definition.goal) for kind in kinds if definition}
-            told.pop("none", None)
-            if not kinds:
-                summary[key] = metric.last
-            elif len(told) == 1:
-                summary[key] = next(iter(told.values()))
-            elif told:
-                summary[key] = told
-        return summary | record.summary
+        return summary_of(self._told, self.metrics)
 
     # -- circumstances ---------------------------------------------------------------------
 
@@ -274,7 +326,8 @@ class StoredRun:
     @property
     def packages(self) -> dict[str, str]:
         """Installed distributions and their versions."""
-        return dict(self._told.captures.get("packages", {}).get("items") or {})
+        found = self._index.events(self._ref, {"packages"})
+        return dict(found[-1][1].fields.get("items") or {}) if found else {}
 
     @property
     def masked(self) -> list[dict[str, Any]]:
@@ -310,23 +363,110 @@ class StoredRun:
         Args:
             stream: ``out`` or ``err``; both by default.
         """
-        self._told  # noqa: B018 - reads the logs
         lines: dict[tuple[object, str, int], ConsoleLine] = {}
-        for written, event in self._logs.events(["console"]):
+        for written, event in self._index.events(self._ref, {"console"}):
             source = str(event.fields.get("stream"))
             first = int(event.fields.get("first") or 0)
             if stream not in (None, source):
                 continue
             for number, text in enumerate(event.fields.get("lines") or (), first):
-                place = (written.reader.path, source, number)
+                place = (written.path, source, number)
                 lines[place] = ConsoleLine(event.time, source, text, written.attempt)
         return list(lines.values())
+
+    # -- edits -----------------------------------------------------------------------------
+
+    @property
+    def archived(self) -> bool:
+        """Whether somebody put it out of the way."""
+        return self._told.archived
+
+    @property
+    def deleted(self) -> bool:
+        """Whether somebody deleted it; its bytes are there until the root is compacted."""
+        return self._told.deleted
+
+    def edit(
+        self,
+        *,
+        name: str = UNCHANGED,
+        notes: str | None = UNCHANGED,
+        tags: Iterable[str] = UNCHANGED,
+        group: str | None = UNCHANGED,
+        job_type: str | None = UNCHANGED,
+        archived: bool = UNCHANGED,
+    ) -> None:
+        """Change what is said of the run; what is not given stays.
+
+        An edit is a record in a log of its own: no training is disturbed, and the last one counts.
+        It is on disk when this returns.
+
+        Raises:
+            ArgumentError: A value is of the wrong type, or a name is empty.
+            OSError: It could not be stored.
+        """
+        self._editor.set(
+            name=name, notes=notes, tags=tags, group=group, job_type=job_type, archived=archived
+        )
+        self.refresh()
+
+    def delete_points(
+        self,
+        keys: str | Iterable[str] | None = None,
+        *,
+        start: int | None = None,
+        stop: int | None = None,
+    ) -> int:
+        """Delete points that are there now; what is logged afterwards stays.
+
+        They are gone from every answer at once. ``Api.compact`` reclaims their bytes.
+
+        Args:
+            keys: A name, names, or patterns with ``*``; every metric by default.
+            start: The first step, of all by default.
+            stop: The last step, likewise.
+
+        Returns:
+            How many points were deleted.
+        """
+        count = self._editor.delete_points(keys, start=start, stop=stop)
+        self.refresh()
+        return count
+
+    def delete(self) -> None:
+        """Delete the run: it is listed no more, and ``Api.compact`` reclaims its bytes.
+
+        Until then ``restore`` brings it back. ``Api.remove`` deletes for real, at once.
+        """
+        self._editor.set(deleted=True)
+        self.refresh()
+
+    def restore(self) -> None:
+        """Take ``delete`` back."""
+        self._editor.set(deleted=False)
+        self.refresh()
+
+    @property
+    def _editor(self) -> Editor:
+        return Editor(self._root, self.project, self.id)
 
     def __repr__(self) -> str:
         return f"<run {self.name} ({self.project}/{self.id}), {self.state}>"
 
 
-def _statistic(metric: Metric, kind: str, goal: str | None) -> Any:
-    if kind == "best":
-        return metric.max if goal == "maximize" else metric.min
-    return None if kind == "none" else getattr(metric, kind)
+def _steps_of(history: History) -> Iterator[dict[str, Any]]:
+    """A history step by step; each series rises, so the next step is the least of their next."""
+    ahead = [(int(series.steps[0]), 0, key) for key, series in history.items() if len(series)]
+    heapq.heapify(ahead)
+    values = {key: series.values.tolist() for key, series in history.items()}
+    while ahead:
+        step = ahead[0][0]
+        told: dict[str, Any] = {"step": step, "time": float("-inf")}
+        while ahead and ahead[0][0] == step:
+            _, place, key = heapq.heappop(ahead)
+            series = history[key]
+            told[key] = values[key][place]
+            told["time"] = max(told["time"], float(series.times[place]))
+            if place + 1 < len(series):
+                heapq.heappush(ahead, (int(series.steps[place + 1]), place + 1, key))
+        yield told

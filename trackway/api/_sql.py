@@ -20,7 +20,6 @@ from trackway.api._export_files import Files, locked
 from trackway.api._export_folder import Options, entry_rows, update
 from trackway.api._export_manifest import Manifest
 from trackway.api._export_points import points_schema
-from trackway.api._export_select import filtered
 from trackway.api._export_table import Kinds, runs_batches, runs_schema
 from trackway.api._run import StoredRun
 from trackway.backend.file.folder import logs
@@ -124,9 +123,7 @@ def opened(
     duckdb = _duckdb()
     options = Options("parquet", None, attempts, repeats)
     _check(duckdb, sql)
-    runs = api.runs(project)
-    if filter is not None:
-        runs = filtered(runs, filter)
+    runs = api.runs(project, filter=filter)
     folder = cache_folder(api.root, attempts, repeats)
     folder.mkdir(parents=True, exist_ok=True)
     words = {word.lower() for word in _WORDS.findall(sql)}

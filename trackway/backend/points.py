@@ -26,6 +26,7 @@ class Series:
         values: float64; int64 or bool where every value was logged as such; object where
             some are text, lists or integers beyond 2**53. NaN and infinities are exact.
         attempts: int64, the attempt each point was logged by.
+        x: Where each point lies on the axis that was asked for; None where that is the step.
     """
 
     key: str
@@ -33,6 +34,7 @@ class Series:
     times: npt.NDArray[np.float64]
     values: npt.NDArray[Any]
     attempts: npt.NDArray[np.int64]
+    x: npt.NDArray[Any] | None = None
 
     def __len__(self) -> int:
         return len(self.steps)

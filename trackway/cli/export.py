@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import secrets
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ import click
 from trackway.api import Api, StoredRun
 from trackway.api._export import ExportReport, export_csv, export_jsonl, export_runs
 from trackway.api._export_select import is_project, selected
+from trackway.cli._lines import in_lines
 from trackway.cli._options import api_option, as_json, json_option
 from trackway.cli._screen import Bar
 from trackway.cli._text import clean, plural, size
@@ -133,7 +134,8 @@ def command(
     elif output is None:
         raise ArgumentError("this writes a folder; say which with --out DIR")
     else:
-        runs = selected(api, targets, filter_)
+        with in_lines():
+            runs = selected(api, targets, filter_)
         document = _folder(runs, format_, output, resume, not no_files, **options)
     if for_program:
         click.echo(as_json(document))
@@ -196,7 +198,7 @@ def _sink(output: Path | None) -> Iterator[Callable[[bytes], object]]:
 
 
 def _folder(
-    runs: list[StoredRun],
+    runs: Sequence[StoredRun],
     format_: str,
     output: Path,
     resume: bool,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from trackway.backend.file.edits import Editor
 from trackway.backend.file.folder import logs
 from trackway.backend.file.format import METRIC
 from trackway.backend.file.reader import LogReader
-from trackway.backend.file.remove import remove_run
+from trackway.backend.file.remove import remove_runs
 from trackway.cli._options import api_option, as_json, json_option
 from trackway.cli._screen import Bar, console
 from trackway.cli._text import clean, plural, size
@@ -128,28 +128,17 @@ def _ask(runs: Sequence[StoredRun]) -> None:
 
 
 def _remove(api: Api, runs: Sequence[StoredRun], force: bool, for_program: bool) -> None:
-    told: list[dict[str, Any]] = []
-    screen = console()
-    with Bar("Removing", len(runs)) as bar:
-        for run in runs:
-            name = run.name
-            report = remove_run(api.root, run.project, run.id, force=force)
-            place = f"{run.project}/{run.id}"
-            told.append(
-                {
-                    "run": place,
-                    "bytes": report.bytes,
-                    "files": report.files,
-                    "blobs": report.blobs,
-                }
-            )
-            if not for_program:
-                freed = f"Removed {name} ({place}): {size(report.bytes)} freed"
-                blobs = f", {plural(report.blobs, 'stored file')} with it" if report.blobs else ""
-                screen.print(Text(clean(freed + blobs)), soft_wrap=True)
-            bar.advance()
+    names = [f"{run.name} ({run.project}/{run.id})" for run in runs]
+    report = remove_runs(api.root, [(run.project, run.id) for run in runs], force=force)
     if for_program:
-        click.echo(as_json({"removed": told}))
+        removed = [f"{run.project}/{run.id}" for run in runs]
+        click.echo(as_json({"removed": removed, **asdict(report)}))
+        return
+    screen = console()
+    for name in names:
+        screen.print(Text(clean(f"Removed {name}.")), soft_wrap=True)
+    blobs = f", {plural(report.blobs, 'stored file')} among it" if report.blobs else ""
+    screen.print(Text(f"{size(report.bytes)} freed{blobs}.", "dim"), soft_wrap=True)
 
 
 def _hide(

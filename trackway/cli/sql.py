@@ -18,6 +18,7 @@ from rich.text import Text
 from trackway.api import Api
 from trackway.api._document import json_value
 from trackway.api._sql import opened
+from trackway.cli._lines import in_lines
 from trackway.cli._options import api_option, as_json, json_option
 from trackway.cli._screen import Bar, console
 from trackway.cli._text import clean, plural, value_text
@@ -101,7 +102,7 @@ def command(
     format_ = "json" if for_program else format_
     if format_ == "parquet" and output is None:
         raise ArgumentError("Parquet goes into a file: give --output FILE")
-    with contextlib.ExitStack() as stack:
+    with in_lines(), contextlib.ExitStack() as stack:
         with Bar("Reading runs") as bar:
             relation = stack.enter_context(
                 opened(
@@ -201,11 +202,16 @@ def _show(reader: Any, limit: int) -> None:
     for row in _rows(reader):
         count += 1
         if not limit or count <= limit:
-            cells = ("" if value is None else value_text(value, 80) for value in row)
-            table.add_row(*map(Text, cells))
+            table.add_row(*(Text(_shown(value)) for value in row))
     screen = console()
     screen.print(table)
     told = plural(count, "line")
     if limit and count > limit:
         told += f", the first {limit:,} shown; --limit 0 shows all"
     click.echo(told, err=True)
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, str) and "\n" in value:  # the plan that EXPLAIN draws
+        return "\n".join(map(clean, value.split("\n")))
+    return "" if value is None else value_text(value, 80)

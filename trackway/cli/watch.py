@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sys
 import time
@@ -99,7 +100,7 @@ def _stream(
         click.echo(json.dumps(json_value(_document(follow, keys, time.time())), allow_nan=False))
         if once or (follow.state != "running" and not forever):
             return
-        _pause(interval)
+        time.sleep(interval)
         follow.refresh()
 
 
@@ -107,22 +108,18 @@ def _live(follow: Follow, keys: tuple[str, ...], interval: float, *, forever: bo
     from rich.live import Live as Screen
 
     screen = console()
-    with Screen(console=screen, auto_refresh=False, transient=True) as live:
+    with (
+        Screen(console=screen, auto_refresh=False, transient=True) as live,
+        contextlib.suppress(KeyboardInterrupt),
+    ):
         while True:
             live.update(Page(follow, keys, time.time(), screen.size.height - 1), refresh=True)
             if follow.state != "running" and not forever:
                 break
-            try:
-                _pause(interval)
-            except KeyboardInterrupt:
-                break
+            time.sleep(interval)
             follow.refresh()
     # What stays on the terminal is whole, however low it is.
     screen.print(Page(follow, keys, time.time(), height=None))
-
-
-def _pause(interval: float) -> None:
-    time.sleep(interval)
 
 
 def _document(follow: Follow, keys: tuple[str, ...], now: float) -> dict[str, Any]:

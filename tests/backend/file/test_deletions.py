@@ -158,6 +158,13 @@ class Model:
         frames = [encode_event("delete", 60.0, fields) for fields in self.deletes]
         (self.folder / "editor.log").write_bytes(encode_header(header) + b"".join(frames))
 
+    def note(self, fields: dict[str, Any]) -> None:
+        """Write down a deletion that was made elsewhere."""
+        name = f"editor-{len(list(self.folder.iterdir()))}"
+        header = Header("run", "project", name, "e" * 32, role="editor", created=50.0)
+        frames = encode_header(header) + encode_event("delete", 60.0, fields)
+        (self.folder / f"{name}.log").write_bytes(frames)
+
     def answers(self) -> Answer:
         """The answer, worked out one point after the other."""
         found: Answer = []
@@ -188,7 +195,10 @@ def _typed(points: list[Point]) -> list[Any]:
     """Values as a column shows them: integers where all that were declared so are."""
     letters = {point.letter for point in points}
     integers = [point.value for point in points if point.letter == "i"]
-    whole = all(float(value).is_integer() and bits(value) != bits(-0.0) for value in integers)
+    whole = all(
+        value.is_integer() and -(2.0**63) <= value < 2.0**63 and bits(value) != bits(-0.0)
+        for value in integers
+    )
     if letters == {"i"} or "o" in letters:
         return [int(p.value) if p.letter == "i" and whole else p.value for p in points]
     return [float(point.value) for point in points]

@@ -18,14 +18,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from trackway.backend.file._rewrite import Loss, Source, measure, rewrite
+from trackway.backend.file._measure import Loss, Source, measure
+from trackway.backend.file._rewrite import rewrite
+from trackway.backend.file._survey import BusyError, Survey, is_deleted, mentions_deletion
 from trackway.backend.file.attempts import first_header, standing
 from trackway.backend.file.deletions import DELETION_EVENTS, Deletions, formers_of
 from trackway.backend.file.folder import logs, projects, run_folders
-from trackway.backend.file.format import Event, Header
 from trackway.backend.file.process import host_name, is_alive
 from trackway.backend.file.reader import LogReader
-from trackway.backend.file.remove import RemoveReport, finish_removals, remove_blobs, remove_run
+from trackway.backend.file.remove import RemoveReport, finish_removals, remove_blobs, remove_runs
 from trackway.errors import ArgumentError, NotFoundError
 
 fcntl: Any
@@ -41,7 +42,6 @@ QUIET_S: Final = 600.0
 long: ten times the slowest heartbeat and more."""
 
 _BESIDE: Final = re.compile(r"\..+\.log\.[0-9a-f]{8}\.beside")
-_PIECE: Final = 8 << 20
 
 Progress = Callable[[int], None]
 
@@ -84,46 +84,6 @@ class CompactReport:
         self.blobs_removed += removed.blobs
 
 
-class _Busy(Exception):
-    """Something cannot be compacted now; the message says why."""
-
-
-@dataclass(slots=True)
-class _Log:
-    """What one log says, apart from its points."""
-
-    path: Path
-    reader: LogReader
-    status: os.stat_result
-    events: list[tuple[int, Event]] = field(default_factory=list)
-    headers: list[Header] = field(default_factory=list)
-    damaged: bool = False
-    told_end: bool = False
-
-    @classmethod
-    def of(cls, path: Path) -> _Log:
-        log = cls(path, LogReader(path), path.stat())
-        for batch in log.reader.stretches():
-            log.events += [
-                (offset, event)
-                for offset, event in batch.events
-                if event.type in DELETION_EVENTS or event.type == "run"
-            ]
-            log.damaged |= bool(batch.damage)
-            log.told_end |= any(event.type in ("end", "death") for _, event in batch.events)
-            log.headers += batch.headers
-        return log
-
-    @property
-    def ended(self) -> bool:
-        """Whether its writer said that nothing more comes, and nobody went on in it."""
-        return self.told_end and len(self.headers) == 1
-
-    @property
-    def generation(self) -> str:
-        return self.reader.header.generation if self.reader.header else ""
-
-
 def compact(
     root: Path,
     project: str | None = None,
@@ -152,12 +112,17 @@ def compact(
     folders = _places(root, project, run)
     report.add_removed(finish_removals(root))
     orphans: set[str] = set()
+    deleted: list[Path] = []
     for folder in folders:
         _clear(folder)
-        if any([_mentions_deletion(path, told) for path in logs(folder)]):
-            orphans |= _compact_run(root, folder, report, told)
+        if any([mentions_deletion(path, told) for path in logs(folder)]):
+            orphans |= _compact_run(folder, report, told, deleted)
     if orphans:
         report.add_removed(remove_blobs(root, orphans))
+    if deleted:
+        removed = remove_runs(root, [(folder.parent.name, folder.name) for folder in deleted])
+        report.add_removed(removed)
+        report.runs += len(deleted)
     return report
 
 
@@ -184,22 +149,8 @@ def _clear(folder: Path) -> None:
     with contextlib.suppress(OSError):
         for entry in list(os.scandir(folder)):
             if _BESIDE.fullmatch(entry.name):
-                with contextlib.suppress(_Busy), _alone(folder):
+                with contextlib.suppress(BusyError), _alone(folder):
                     Path(entry.path).unlink(missing_ok=True)
-
-
-def _mentions_deletion(path: Path, progress: Progress) -> bool:
-    """Whether the log may hold a deletion; most do not, and need no reading."""
-    found, last = False, b""
-    try:
-        with path.open("rb") as file:
-            while data := file.read(_PIECE):
-                progress(len(data))
-                found = found or b"delete" in last + data[:16] or b"delete" in data
-                last = data[-16:]
-    except OSError:
-        return True  # it is told when it is read
-    return found
 
 
 @contextlib.contextmanager
@@ -207,7 +158,7 @@ def _alone(folder: Path) -> Iterator[None]:
     """Let no other compaction work on the run; where the file system can tell.
 
     Raises:
-        _Busy: Another one does.
+        BusyError: Another one does.
     """
     if fcntl is None:
         yield
@@ -217,7 +168,7 @@ def _alone(folder: Path) -> Iterator[None]:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise _Busy("another process is compacting it") from None
+            raise BusyError("another process is compacting it") from None
         except OSError:
             pass  # no locks here: the file is compared before it is replaced
         yield
@@ -225,22 +176,29 @@ def _alone(folder: Path) -> Iterator[None]:
         os.close(descriptor)
 
 
-def _compact_run(root: Path, folder: Path, report: CompactReport, progress: Progress) -> set[str]:
-    """Compact one run; returns the blobs that its deleted points mentioned."""
+def _compact_run(
+    folder: Path, report: CompactReport, progress: Progress, deleted: list[Path]
+) -> set[str]:
+    """Compact one run, or put it among those that are to be removed.
+
+    Returns:
+        The blobs that its deleted points mentioned.
+    """
 
     def skip(reason: object, log: str = "") -> None:
         report.skipped.append(Skipped(folder.parent.name, folder.name, log, str(reason)))
 
     try:
         with _alone(folder):
-            found = [_Log.of(path) for path in logs(folder)]
+            found = [Survey.of(path) for path in logs(folder)]
             progress(sum(log.reader.offset for log in found))
-            if not _is_deleted(found):
+            if not is_deleted(found):
                 return _compact_logs(folder, found, report, progress, skip)
             _refuse_if_live(folder)
-        report.add_removed(remove_run(root, folder.parent.name, folder.name))
-        report.runs += 1
-    except (_Busy, ArgumentError) as error:
+            if folder.is_symlink():
+                raise BusyError("its folder is a link; remove what it leads to, then the link")
+            deleted.append(folder)
+    except BusyError as error:
         skip(error)
     except FileNotFoundError:
         skip("it was removed meanwhile")
@@ -249,26 +207,9 @@ def _compact_run(root: Path, folder: Path, report: CompactReport, progress: Prog
     return set()
 
 
-def _is_deleted(found: Sequence[_Log]) -> bool:
-    """Whether the last word on it is that the run is deleted."""
-    said = [
-        (event.time, log.reader.header.created if log.reader.header else 0.0, log.path, at, event)
-        for log in found
-        for at, event in log.events
-        if event.type == "run"
-    ]
-    said.sort(key=lambda entry: entry[:4])
-    deleted = False
-    for *_, event in said:
-        told = event.fields.get("set")
-        if isinstance(told, dict) and "deleted" in told:
-            deleted = told["deleted"] is True
-    return deleted
-
-
 def _compact_logs(
     folder: Path,
-    found: Sequence[_Log],
+    found: Sequence[Survey],
     report: CompactReport,
     progress: Progress,
     skip: Callable[[object, str], None],
@@ -283,7 +224,7 @@ def _compact_logs(
             continue
         try:
             loss = _compact_log(folder, log, found, deletions, report, progress)
-        except _Busy as error:
+        except BusyError as error:
             skip(error, log.path.name)
             continue
         if loss is not None:
@@ -296,8 +237,8 @@ def _compact_logs(
 
 def _compact_log(
     folder: Path,
-    log: _Log,
-    found: Sequence[_Log],
+    log: Survey,
+    found: Sequence[Survey],
     deletions: Deletions,
     report: CompactReport,
     progress: Progress,
@@ -305,11 +246,11 @@ def _compact_log(
     """Write one log anew; None where nothing of it is deleted.
 
     Raises:
-        _Busy: It has to be left as it is.
+        BusyError: It has to be left as it is.
     """
     header = first_header(log.path)
     if log.damaged or header is None or header.generation != log.generation:
-        raise _Busy("it is damaged; deleted points stay hidden in it")
+        raise BusyError("it is damaged; deleted points stay hidden in it")
     source = Source(
         log.path,
         log.generation,
@@ -335,23 +276,23 @@ def _compact_log(
 
 
 def _refuse_if_live(folder: Path) -> None:
-    """Raise _Busy where the run is being recorded."""
+    """Raise BusyError where the run is being recorded."""
     place = standing(folder)
     if place is not None and place.live:
-        raise _Busy("the run is still being recorded")
+        raise BusyError("the run is still being recorded")
     if place is not None and place.live_elsewhere:
-        raise _Busy("the run is still being recorded on another machine")
+        raise BusyError("the run is still being recorded on another machine")
 
 
-def _refuse_if_written(folder: Path, log: _Log, found: Sequence[_Log]) -> None:
-    """Raise _Busy where somebody may still append to the log."""
+def _refuse_if_written(folder: Path, log: Survey, found: Sequence[Survey]) -> None:
+    """Raise BusyError where somebody may still append to the log."""
     _refuse_if_live(folder)
     if log.ended:
         return
     here = host_name()
     for header in log.headers:
         if header.host == here and is_alive(header.pid, header.process_started):
-            raise _Busy(f"the process that writes it (pid {header.pid}) is still alive")
+            raise BusyError(f"the process that writes it (pid {header.pid}) is still alive")
     hosts = {header.host for header in log.headers} - {here}
     heard = max(
         other.status.st_mtime
@@ -360,11 +301,11 @@ def _refuse_if_written(folder: Path, log: _Log, found: Sequence[_Log]) -> None:
     )
     if hosts and time.time() - heard < QUIET_S:
         told = ", ".join(sorted(hosts))
-        raise _Busy(f"it tells of no end, and {told} may still be writing to it")
+        raise BusyError(f"it tells of no end, and {told} may still be writing to it")
 
 
 def _replace(
-    log: _Log, source: Source, deletions: Deletions, loss: Loss, progress: Progress
+    log: Survey, source: Source, deletions: Deletions, loss: Loss, progress: Progress
 ) -> int:
     """Put a log without the deleted points in the place of this one; returns its bytes."""
     beside = log.path.with_name(f".{log.path.name}.{os.urandom(4).hex()}.beside")
@@ -382,7 +323,7 @@ def _replace(
         size = beside.stat().st_size
         now = log.path.stat()
         if _identity(now) != _identity(log.status):
-            raise _Busy("it changed meanwhile")
+            raise BusyError("it changed meanwhile")
         beside.replace(log.path)
     finally:
         beside.unlink(missing_ok=True)
@@ -394,7 +335,7 @@ def _identity(status: os.stat_result) -> tuple[int, int, int]:
     return status.st_ino, status.st_size, status.st_mtime_ns
 
 
-def _check(beside: Path, log: _Log, removed: int) -> None:
+def _check(beside: Path, log: Survey, removed: int) -> None:
     """Read what was written: nothing but the deleted points may be missing.
 
     Raises:

@@ -12,7 +12,7 @@ import os
 import re
 import shutil
 import time
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -24,7 +24,7 @@ from trackway.backend.file.edits import run_folder
 from trackway.backend.file.folder import logs, projects, run_folders
 from trackway.errors import ArgumentError
 
-__all__ = ["RemoveReport", "finish_removals", "remove_blobs", "remove_run"]
+__all__ = ["RemoveReport", "finish_removals", "remove_blobs", "remove_run", "remove_runs"]
 
 YOUNG_S: Final = 3600.0
 """A blob that was put within this time may be one that a live run is about to refer to."""
@@ -38,7 +38,7 @@ class RemoveReport:
 
     Attributes:
         bytes: Of all removed files, blobs included.
-        files: How many files the run's folder held.
+        files: How many files the runs' folders held.
         blobs: How many blobs nobody else referred to.
     """
 
@@ -68,42 +68,60 @@ def remove_run(root: Path, project: str, run_id: str, *, force: bool = False) ->
         OSError: Something could not be removed; the run is either as it was or gone, and the
             next removal goes on with the rest.
     """
-    folder = run_folder(root, project, run_id)
-    if folder.is_symlink():
-        raise ArgumentError(f"{folder} is a link; remove what it leads to, then the link itself")
-    place = standing(folder)
-    if place is not None and (place.live or place.live_elsewhere) and not force:
-        raise ArgumentError(
-            f"run {project}/{run_id} is still being recorded; end it first, or insist (--force)"
-        )
-    aside = folder.with_name(f".{run_id}.{os.urandom(4).hex()}.removed")
-    folder.rename(aside)
-    return _finish(root, aside)
+    return remove_runs(root, [(project, run_id)], force=force)
+
+
+def remove_runs(
+    root: Path, runs: Sequence[tuple[str, str]], *, force: bool = False
+) -> RemoveReport:
+    """Remove several runs, given as (project, id); all other logs are searched only once.
+
+    Raises:
+        NotFoundError: One of them is not there; none was removed. The rest as ``remove_run``.
+    """
+    root = Path(root)
+    folders = [run_folder(root, project, run_id) for project, run_id in dict.fromkeys(runs)]
+    for folder in folders:
+        if folder.is_symlink():
+            raise ArgumentError(f"{folder} is a link; remove what it leads to, then the link")
+        if not force and _is_live(folder):
+            raise ArgumentError(
+                f"run {folder.parent.name}/{folder.name} is still being recorded; "
+                "end it first, or insist (force)"
+            )
+    for folder in folders:
+        folder.rename(folder.with_name(f".{folder.name}.{os.urandom(4).hex()}.removed"))
+    return _finish(root, _left({folder.parent for folder in folders}))
 
 
 def finish_removals(root: Path) -> RemoveReport:
     """Go on with the removals that a killed process left unfinished."""
-    report = RemoveReport()
-    for project in projects(root):
-        with contextlib.suppress(FileNotFoundError), os.scandir(root / project) as entries:
-            left = [Path(entry.path) for entry in entries if _ASIDE.fullmatch(entry.name)]
-            for folder in left:
-                report += _finish(root, folder)
-    return report
+    return _finish(root, _left([root / project for project in projects(root)]))
 
 
-def _finish(root: Path, aside: Path) -> RemoveReport:
+def _left(projects: Iterable[Path]) -> list[Path]:
+    """The folders in these projects that were renamed and are still there."""
+    found = []
+    for project in projects:
+        with contextlib.suppress(FileNotFoundError), os.scandir(project) as entries:
+            found += [Path(entry.path) for entry in entries if _ASIDE.fullmatch(entry.name)]
+    return found
+
+
+def _finish(root: Path, asides: Sequence[Path]) -> RemoveReport:
     """Remove what was renamed already. Several processes may be at it at once."""
     digests: set[str] = set()
-    for path in logs(aside):
+    for path in (path for aside in asides for path in logs(aside)):
         with contextlib.suppress(FileNotFoundError):
             digests |= mentions(path)
-    freed = remove_blobs(root, digests)
-    files = list(_files_in(aside))
-    while aside.exists():
-        with contextlib.suppress(FileNotFoundError):  # another process removed it first
-            shutil.rmtree(aside)
-    return freed + RemoveReport(sum(size for _, size in files), len(files))
+    report = remove_blobs(root, digests)
+    for aside in asides:
+        sizes = [size for _, size in _files_in(aside)]
+        while aside.exists():
+            with contextlib.suppress(FileNotFoundError):  # another process removed it first
+                shutil.rmtree(aside)
+        report += RemoveReport(sum(sizes), len(sizes))
+    return report
 
 
 def remove_blobs(root: Path, digests: Collection[str]) -> RemoveReport:

@@ -167,7 +167,12 @@ class Evaluation:
     def call(self, node: Call) -> Column:
         if node.name in PREDICATES:
             return Column.of_truths(self.predicate(node))
-        return VALUES[node.name](*map(self.value, node.arguments))
+        first, *others = map(self.value, node.arguments)
+        constants = node.arguments[1:]
+        if not all(isinstance(other, Literal) for other in constants):
+            return VALUES[node.name](first, *others)
+        key = (node.name, *(repr(other.value) for other in constants if isinstance(other, Literal)))
+        return first.memo(key, lambda: VALUES[node.name](first, *others))
 
 
 _TRUTHS: Final[dict[type[Node], Callable[[Evaluation, Any], Mask]]] = {

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from statistics import median
 from typing import Any, Final
@@ -14,7 +14,7 @@ from trackway.backend.index._sorting import identity
 from trackway.backend.index.columns import Column, Indices
 from trackway.errors import ArgumentError
 
-__all__ = ["AGGREGATES", "Group", "aggregate", "split"]
+__all__ = ["AGGREGATES", "Group", "aggregate", "split", "varies"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -60,6 +60,11 @@ def split(columns: Sequence[Column], rows: Indices) -> list[Indices]:
     ordered = np.argsort(labels, kind="stable")
     ends = np.cumsum(np.bincount(labels, minlength=len(places)))
     return [rows[part] for part in np.split(ordered, ends[:-1])]
+
+
+def varies(column: Column, rows: Indices) -> bool:
+    """Whether two of the rows hold different values."""
+    return any(bool((array[rows] != array[rows[0]]).any()) for array in identity(column))
 
 
 # -- aggregates ------------------------------------------------------------------------------------
@@ -113,9 +118,22 @@ def aggregate(function: str, column: Column, groups: Sequence[Indices]) -> list[
         known = ", ".join(AGGREGATES)
         raise ArgumentError(f"there is no aggregate {function!r}; there are {known}")
     apply = _OF_NUMBERS[function]
-    numbers, usable = column.numbers, ~np.isnan(column.numbers)
-    chosen = (numbers[rows[usable[rows]]].tolist() for rows in groups)
-    return [apply(values) if values else None for values in chosen]
+    return [apply(values) if values else None for values in _numbers(column, groups)]
+
+
+def _numbers(column: Column, groups: Sequence[Indices]) -> Iterator[list[float]]:
+    """The numbers of each group."""
+    if not groups:
+        return
+    rows = np.concatenate(groups)
+    numbers = column.numbers[rows]
+    usable = ~np.isnan(numbers)
+    values = numbers[usable].tolist()
+    ends = np.cumsum(np.fromiter(map(len, groups), np.int64, len(groups)))
+    start = 0
+    for end in np.concatenate([[0], np.cumsum(usable)])[ends].tolist():
+        yield values[start:end]
+        start = end
 
 
 def _first(column: Column, rows: Indices) -> Any:

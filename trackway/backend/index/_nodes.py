@@ -23,6 +23,7 @@ __all__ = [
     "Negative",
     "Node",
     "Not",
+    "dimension_of",
 ]
 
 FIELDS: Final = (
@@ -171,3 +172,27 @@ class Call(Node):
 
     name: str
     arguments: tuple[Node, ...]
+
+
+def dimension_of(node: Node) -> str:
+    """``time`` or ``duration`` for what is measured in seconds since 1970, or in seconds."""
+    if isinstance(node, Field):
+        if node.path in (("created",), ("ended",)):
+            return "time"
+        return "duration" if node.path == ("duration",) else ""
+    if isinstance(node, Call) and node.name in ("abs", "max", "min", "round"):
+        return dimension_of(node.arguments[0])
+    if isinstance(node, Negative):
+        return dimension_of(node.operand)
+    if not isinstance(node, Arithmetic):
+        return ""
+    found = dimension_of(node.first)
+    for word, operand in node.rest:
+        other = dimension_of(operand)
+        if word == "-" and found == other == "time":
+            found = "duration"
+        elif word in "+-" and found == "":
+            found = other
+        elif word not in "+-" and other:
+            found = ""
+    return found

@@ -63,6 +63,7 @@ def weave_8(planes: Any, out: Any) -> None:
 def reduce_line(  # noqa: C901 - one pass over the points, in one compiled function
     values: Any,
     bounds: Any,
+    row: Any,
     count: Any,
     nan: Any,
     inf_pos: Any,
@@ -73,35 +74,36 @@ def reduce_line(  # noqa: C901 - one pass over the points, in one compiled funct
     first: Any,
     last: Any,
 ) -> None:
-    """The buckets of one line: values[bounds[b]:bounds[b + 1]] is bucket b."""
+    """One row of the buckets: bucket b holds values[bounds[b]:bounds[b + 1]]."""
     for b in range(len(bounds) - 1):
         start, end = bounds[b], bounds[b + 1]
-        count[b] = end - start
+        count[row, b] = end - start
         if start == end:
-            least[b] = most[b] = mean[b] = first[b] = last[b] = float("nan")
+            least[row, b] = most[row, b] = mean[row, b] = first[row, b] = last[row, b] = float(
+                "nan"
+            )
             continue
-        first[b], last[b] = values[start], values[end - 1]
+        first[row, b], last[row, b] = values[start], values[end - 1]
         low = high = values[start]
         total = 0.0
         for i in range(start, end):
             value = values[i]
             total += value
-            if value < low:
-                low = value
-            if value > high:
-                high = value
+            # Choices, not branches: which value is lower cannot be foretold.
+            low = value if value < low else low
+            high = value if value > high else high
         there = end - start
         if total - total != 0.0:  # NaN or infinite: look at each value
             total, there = 0.0, 0
             for i in range(start, end):
                 value = values[i]
                 if value != value:
-                    nan[b] += 1
+                    nan[row, b] += 1
                 elif value - value != 0.0:
                     if value > 0:
-                        inf_pos[b] += 1
+                        inf_pos[row, b] += 1
                     else:
-                        inf_neg[b] += 1
+                        inf_neg[row, b] += 1
                 else:
                     if there == 0 or value < low:
                         low = value
@@ -110,14 +112,14 @@ def reduce_line(  # noqa: C901 - one pass over the points, in one compiled funct
                     there += 1
                     total += value
         if there == 0:
-            least[b] = most[b] = mean[b] = float("nan")
+            least[row, b] = most[row, b] = mean[row, b] = float("nan")
             continue
-        least[b], most[b] = low + 0.0, high + 0.0
-        mean[b] = total / there
+        least[row, b], most[row, b] = low + 0.0, high + 0.0
+        mean[row, b] = total / there
         if total - total != 0.0:  # the sum of finite values is beyond float64: in smaller units
             total = 0.0
             for i in range(start, end):
                 value = values[i] * _SHRINK
                 if value - value == 0.0:
                     total += value
-            mean[b] = total / there / _SHRINK
+            mean[row, b] = total / there / _SHRINK

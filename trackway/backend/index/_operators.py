@@ -15,6 +15,7 @@ import numpy as np
 from trackway.backend.index.columns import (
     ABSENT,
     OTHER,
+    TEXT,
     Column,
     Floats,
     Mask,
@@ -70,13 +71,31 @@ def compare(word: str, left: Column, right: Column) -> Mask:
     if left.wide.any() or right.wide.any():
         found = _exactly(test, left, right, found)
     if left.vocabulary and right.vocabulary:
-        found = found | by_pairs(left, right, _equal_words if word == "==" else _ordered(test))
+        found = found | _compare_words(word, left, right)
     return found
+
+
+def _compare_words(word: str, left: Column, right: Column) -> Mask:
+    test = _equal_words if word == "==" else _ordered(_COMPARE[word])
+    if len(right) == 1 and right.kinds[0] == TEXT:
+        return left.by_entry(_compare_texts(word, left.vocabulary, right.value(0)))
+    if len(left) == 1 or len(right) == 1:
+        return by_pairs(left, right, test)
+    kept, found = left.memo(("words", word), lambda: (right, by_pairs(left, right, test)))
+    return found if kept is right else by_pairs(left, right, test)
 
 
 def equal(left: Column, right: Column) -> Mask:
     """Where both have a value, and it is the same."""
     return compare("==", left, right)
+
+
+def _compare_texts(word: str, entries: tuple[Any, ...], text: str) -> Mask:
+    if word == "==":
+        return np.fromiter((entry == text for entry in entries), np.bool_, len(entries))
+    test = _COMPARE[word]
+    flags = (isinstance(entry, str) and test(entry, text) for entry in entries)
+    return np.fromiter(flags, np.bool_, len(entries))
 
 
 def _equal_words(left: Any, right: Any) -> bool:

@@ -25,6 +25,7 @@ from trackway.backend.index._nodes import (
     Negative,
     Node,
     Not,
+    dimension_of,
 )
 from trackway.backend.index._pattern import Pattern, PatternError
 from trackway.backend.index._times import parse_duration, parse_moment
@@ -236,7 +237,7 @@ class _Parser:
         if number < len(operators) and "in" not in operators[number].text:
             around.append(operands[number + 1])
         for other in around:
-            dimension = _dimension(other)
+            dimension = dimension_of(other)
             if dimension:
                 return self.measured(node, dimension)
         return node
@@ -381,27 +382,3 @@ class _Parser:
 
 def _functions() -> str:
     return ", ".join(sorted(FUNCTIONS))
-
-
-def _dimension(node: Node) -> str:
-    """``time`` or ``duration`` for what is measured in seconds since 1970, or in seconds."""
-    if isinstance(node, Field):
-        if node.path in (("created",), ("ended",)):
-            return "time"
-        return "duration" if node.path == ("duration",) else ""
-    if isinstance(node, Call) and node.name in ("abs", "max", "min", "round"):
-        return _dimension(node.arguments[0])
-    if isinstance(node, Negative):
-        return _dimension(node.operand)
-    if not isinstance(node, Arithmetic):
-        return ""
-    found = _dimension(node.first)
-    for word, operand in node.rest:
-        other = _dimension(operand)
-        if word == "-" and found == other == "time":
-            found = "duration"
-        elif word in "+-" and found == "":
-            found = other
-        elif word not in "+-" and other:
-            found = ""
-    return found

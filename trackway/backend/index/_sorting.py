@@ -67,19 +67,19 @@ def _exact_ranks(column: Column, rows: Indices) -> list[float]:
     return [places[value] for value in values]
 
 
-def order_of(keys: list[tuple[Column, bool]], n: int) -> Indices:
-    """The rows in order of the columns, the first one counting most; equal rows as they stand."""
+def order_of(keys: list[tuple[Column, bool]], rows: Indices) -> Indices:
+    """These rows in order of the columns, the first one counting most; equal rows as they stand."""
     levels: list[npt.NDArray[Any]] = []
     for column, falling in reversed(keys):
-        ranks, numbers = sort_keys(column, falling=falling)
+        ranks, numbers = (part[rows] for part in sort_keys(column, falling=falling))
         levels.append(numbers)
         if len(ranks) and ranks.min() != ranks.max():
             levels.append(ranks)
     if not levels:
-        return np.arange(n)
+        return rows
     if len(levels) == 1:
-        return np.argsort(levels[0], kind="stable")
-    return np.lexsort(levels)
+        return rows[np.argsort(levels[0], kind="stable")]
+    return rows[np.lexsort(levels)]
 
 
 # -- sameness --------------------------------------------------------------------------------------

@@ -18,9 +18,10 @@ from trackway.backend.index.contract import (
     VERSION,
     IndexBusyError,
     IndexDamagedError,
+    IndexReplacedError,
 )
 
-__all__ = ["IndexReplacedError", "connect", "delete", "identity", "query", "translated", "waiting"]
+__all__ = ["connect", "delete", "identity", "query", "translated", "waiting"]
 
 APPLICATION: Final = 0x54726B77
 """``Trkw``, in the header of the file."""
@@ -40,10 +41,12 @@ _SCHEMA: Final = (
     "CREATE TABLE key (key INTEGER PRIMARY KEY, space, name, UNIQUE (space, name))",
     "CREATE TABLE axis (axis INTEGER PRIMARY KEY, log INTEGER, steps, times)",
     "CREATE INDEX axis_log ON axis (log)",
-    # The values come last: whoever wants the heads does not touch the pages they overflow to.
-    "CREATE TABLE chunk (chunk INTEGER PRIMARY KEY, run INTEGER, key INTEGER, log INTEGER,"
-    " seq INTEGER, axis INTEGER, head, data)",
-    "CREATE INDEX chunk_place ON chunk (run, key, log, seq, axis)",
+    # The heads of a run lie together and apart from the values: whoever asks for one key of a
+    # thousand runs reads a page a run. The place stands beside the values, to be found by number.
+    "CREATE TABLE chunk (run INTEGER, key INTEGER, log INTEGER, seq INTEGER, chunk INTEGER,"
+    " axis INTEGER, head, PRIMARY KEY (run, key, log, seq, chunk)) WITHOUT ROWID",
+    "CREATE TABLE data (chunk INTEGER PRIMARY KEY, run INTEGER, key INTEGER, log INTEGER,"
+    " seq INTEGER, data)",
     "CREATE TABLE cells (chunk INTEGER PRIMARY KEY, cells)",
     # How many chunks each key of a run has: which keys those are, and whether any went missing.
     "CREATE TABLE held (run INTEGER, key INTEGER, n INTEGER, PRIMARY KEY (run, key)) WITHOUT ROWID",
@@ -58,8 +61,8 @@ _SCHEMA: Final = (
 _SETTINGS: Final = (
     # Only a power cut can lose what was committed, and what is left is whole all the same.
     "PRAGMA synchronous = NORMAL",
-    # For each thread; the system's own cache holds the file, this one the inner pages.
-    "PRAGMA cache_size = -8192",
+    # For each thread, at most: the heads of a thousand runs, which lie on as many pages, fit.
+    "PRAGMA cache_size = -32768",
     # A mapped page of a file that someone cut short kills the process, and counts as its memory.
     "PRAGMA mmap_size = 0",
     # 16 MiB: each page is copied back less often than by default; readers stay quick.
@@ -71,13 +74,6 @@ _SETTINGS: Final = (
     "PRAGMA secure_delete = FAST",
     "PRAGMA temp_store = MEMORY",
 )
-
-
-class IndexReplacedError(IndexDamagedError):
-    """Someone deleted the file, or put another in its place: open the index anew.
-
-    There is nothing to delete: what lies there now is another index, or none.
-    """
 
 
 # -- errors ----------------------------------------------------------------------------------------

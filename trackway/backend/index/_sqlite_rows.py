@@ -26,10 +26,10 @@ from trackway.backend.index.contract import (
 __all__ = [
     "as_name",
     "as_text",
-    "chunk_of",
+    "chunks_of",
     "document_of",
     "event_of",
-    "line_of",
+    "lines_of",
     "numbers",
     "pack_event",
     "pack_head",
@@ -46,8 +46,7 @@ _CRC: Final = struct.Struct("<I")
 _HEAD: Final = struct.Struct("<3I5d2q2d2qBI")
 _REALS: Final = struct.Struct("<7d")
 _PLACE: Final = struct.Struct("<6q")
-_LINE: Final = struct.Struct("<QqqqqI")
-_LINE_OF: Final = struct.Struct("<7q")
+_LINE: Final = struct.Struct("<2qQ4qI")
 _EVENT: Final = struct.Struct("<qdI")
 _NS: Final = 10**9
 _RISES: Final = 16
@@ -55,6 +54,7 @@ _LETTERS: Final = "bfio"
 _TYPES: Final = tuple(
     "".join(c for bit, c in enumerate(_LETTERS) if mask >> bit & 1) for mask in range(16)
 )
+_MASKED: Final = tuple((mask >= _RISES, _TYPES[mask & 15]) for mask in range(32))
 _MASKS: Final = {types: mask for mask, types in enumerate(_TYPES)}
 
 
@@ -148,23 +148,24 @@ def _head_of_text(stored: str, place: int) -> Head:
     )
 
 
-def chunk_of(row: Sequence[Any]) -> Chunk:
-    """A chunk from (chunk, run, log, key, seq, axis, head, data, cells)."""
-    number, run, log, key, seq, axis, stored, data, cells = row
+def chunks_of(rows: Iterable[Sequence[Any]]) -> list[Chunk]:
+    """Chunks from rows of (chunk, run, log, key, seq, axis, head, data, cells)."""
+    chunks = []
+    pack, unpack = _PLACE.pack, _HEAD.unpack
     try:
-        place = crc32(_PLACE.pack(number, run, log, key, seq, axis))
-        if type(stored) is str:
-            return Chunk(
-                number, run, log, key, seq, axis, _head_of_text(stored, place), data, cells
-            )
-        *values, mask, check = _HEAD.unpack(stored)
-        if check != crc32(stored[:-4], place):
-            raise _damaged("a chunk")
-        values += (mask >= _RISES, _TYPES[mask & 15])
-        head = Head(*values)
+        for number, run, log, key, seq, axis, stored, data, cells in rows:
+            place = crc32(pack(number, run, log, key, seq, axis))
+            if type(stored) is str:
+                head = _head_of_text(stored, place)
+            else:
+                *values, mask, check = unpack(stored)
+                if check != crc32(stored[:-4], place):
+                    raise _damaged("a chunk")
+                head = Head(*values, *_MASKED[mask & 31])
+            chunks.append(Chunk(number, run, log, key, seq, axis, head, data, cells))
     except UNREADABLE as error:
         raise _damaged("a chunk") from error
-    return Chunk(number, run, log, key, seq, axis, head, data, cells)
+    return chunks
 
 
 # -- logs, events, documents -----------------------------------------------------------------------
@@ -173,24 +174,27 @@ def chunk_of(row: Sequence[Any]) -> Chunk:
 def pack_line(line: LogLine) -> bytes:
     """How a log looked. The inode may use all 64 bits, the time may lie centuries away."""
     seconds, ns = divmod(line.mtime_ns, _NS)
-    check = crc32(_line_check(line.log, line.run, line.inode, line.size, seconds, ns, line.offset))
-    return _LINE.pack(line.inode, line.size, seconds, ns, line.offset, check)
+    values = (line.log, line.run, line.inode, line.size, seconds, ns, line.offset)
+    body = _LINE.pack(*values, 0)[:-4]
+    return body + _CRC.pack(crc32(body))
 
 
-def _line_check(log: int, run: int, inode: int, size: int, s: int, ns: int, offset: int) -> bytes:
-    return _LINE_OF.pack(log, run, inode - _TOP, size, s, ns, offset)
-
-
-def line_of(row: Sequence[Any]) -> LogLine:
-    """A log from (log, run, name, line)."""
-    log, run, name, stored = row
+def lines_of(rows: Iterable[Sequence[Any]]) -> list[LogLine]:
+    """Logs from rows of (name, line)."""
+    lines = []
+    # Twenty thousand of them are read whenever a root is opened: what a name costs counts.
+    new, unpack = tuple.__new__, _LINE.unpack
     try:
-        inode, size, seconds, ns, offset, check = _LINE.unpack(stored)
-        if check != crc32(_line_check(log, run, inode, size, seconds, ns, offset)):
-            raise _damaged("a log")
+        for name, stored in rows:
+            log, run, inode, size, seconds, ns, offset, check = unpack(stored)
+            if crc32(stored[:-4]) != check:
+                raise _damaged("a log")
+            text = name if type(name) is str else as_name(name)
+            mtime_ns = seconds * _NS + ns
+            lines.append(new(LogLine, (log, run, text, inode, size, mtime_ns, offset)))
     except UNREADABLE as error:
         raise _damaged("a log") from error
-    return LogLine(log, run, as_name(name), inode, size, seconds * _NS + ns, offset)
+    return lines
 
 
 def pack_event(event: EventRow) -> bytes:

@@ -7,9 +7,10 @@ texts is done once for each distinct text. A column never changes; ``with_values
 
 from __future__ import annotations
 
+import math
 import struct
 import zlib
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field
 from itertools import compress
 from typing import Any, Final, TypeVar
@@ -19,6 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from trackway.backend.file.format import big_integer, unpack
+from trackway.backend.index._documents import MISSING, Missing, value_at
 from trackway.backend.index.contract import IndexDamagedError
 from trackway.errors import FormatError
 
@@ -50,20 +52,10 @@ _INTEGER: Final = 5  # while a column is made: a number that is an integer
 _EXACT: Final = 2.0**53  # float64 holds every integer up to here
 _MEMOS: Final = 64
 _MAGIC: Final = b"twc1"
-_HEADER: Final = struct.Struct("<4sBxxxIII")  # magic, flags, crc, rows, bytes of the vocabulary
+_HEADER: Final = struct.Struct("<4sBxxxII")  # magic, flags, rows, bytes of the vocabulary
+_CRC: Final = struct.Struct("<I")  # of all other bytes; behind the header
+_START: Final = _HEADER.size + _CRC.size
 _KINDS, _WHOLE, _CODES, _NUMBERS, _ALL_WHOLE = 1, 2, 4, 8, 16
-
-
-class Missing:
-    """The type of ``MISSING``: the run has no such value. None is a value."""
-
-    __slots__ = ()
-
-    def __repr__(self) -> str:
-        return "MISSING"
-
-
-MISSING: Final = Missing()
 
 
 class _KindOf(dict[type, int]):
@@ -107,7 +99,7 @@ class Column:
                 integers = np.fromiter(values, np.int64, len(values))
             except OverflowError:
                 return _of_mixed(values)
-            if integers.min() >= -_EXACT and integers.max() <= _EXACT:
+            if integers.min() > -_EXACT and integers.max() < _EXACT:
                 return cls.of_numbers(integers.astype(np.float64), whole=True)
         return _of_mixed(values)
 
@@ -117,11 +109,12 @@ class Column:
     ) -> Column:
         """The column of these numbers; rows that are not ``present`` are missing."""
         kinds = np.full(len(numbers), NUMBER, np.uint8)
+        wholes = np.full(len(numbers), whole)
         if present is not None and not present.all():
             numbers = np.where(present, numbers, np.nan)
             kinds[~present] = ABSENT
-        codes = np.full(len(numbers), -1, np.int32)
-        return cls(kinds, numbers, np.full(len(numbers), whole), codes)
+            wholes &= present
+        return cls(kinds, numbers, wholes, np.full(len(numbers), -1, np.int32))
 
     @classmethod
     def of_truths(cls, truths: Mask) -> Column:
@@ -239,9 +232,10 @@ class Column:
         elif self.whole.any():
             flags |= _WHOLE
             parts.append(np.packbits(self.whole).tobytes())
-        words = msgspec.msgpack.encode(_packable(self.vocabulary)) if self.vocabulary else b""
+        words = _packed(self.vocabulary) if self.vocabulary else b""
         body = b"".join([*parts, words])
-        return _HEADER.pack(_MAGIC, flags, zlib.crc32(body), len(self), len(words)) + body
+        head = _HEADER.pack(_MAGIC, flags, len(self), len(words))
+        return head + _CRC.pack(zlib.crc32(body, zlib.crc32(head))) + body
 
     @classmethod
     def from_bytes(cls, data: bytes) -> Column:
@@ -251,9 +245,10 @@ class Column:
             IndexDamagedError: The bytes are not a column.
         """
         try:
-            magic, flags, crc, n, words = _HEADER.unpack_from(data)
-            body = memoryview(data)[_HEADER.size :]
-            if magic != _MAGIC or zlib.crc32(body) != crc:
+            magic, flags, n, words = _HEADER.unpack_from(data)
+            (crc,) = _CRC.unpack_from(data, _HEADER.size)
+            body = memoryview(data)[_START:]
+            if magic != _MAGIC or zlib.crc32(body, zlib.crc32(data[: _HEADER.size])) != crc:
                 raise IndexDamagedError("a column of the index is damaged")
             return _decoded(body, flags, n, words)
         except (struct.error, FormatError, ValueError) as error:
@@ -286,6 +281,13 @@ def _decoded(body: memoryview, flags: int, n: int, words: int) -> Column:
         np.full(n, -1, np.int32) if codes is None else codes,
         tuple(unpack(body[len(body) - words :])) if words else (),
     )
+
+
+def _packed(vocabulary: tuple[Any, ...]) -> bytes:
+    try:
+        return msgspec.msgpack.encode(vocabulary)
+    except OverflowError:  # an integer beyond 64 bits
+        return msgspec.msgpack.encode(_packable(vocabulary))
 
 
 def _packable(value: Any) -> Any:
@@ -337,8 +339,9 @@ def _float(value: Any) -> float:
 def _rounded(values: Sequence[Any], numbers: Floats, whole: Mask) -> Mask:
     """Which integers their float64 does not say exactly."""
     found = np.zeros(len(values), np.bool_)
-    for row in np.flatnonzero(whole & ~(np.abs(numbers) <= _EXACT)).tolist():
-        found[row] = numbers[row] != values[row] or int(numbers[row]) != values[row]
+    for row in np.flatnonzero(whole & (np.abs(numbers) >= _EXACT)).tolist():
+        number = float(numbers[row])
+        found[row] = math.isinf(number) or int(number) != values[row]
     return found
 
 
@@ -365,34 +368,3 @@ def _encode_others(
         if code == len(vocabulary):
             vocabulary.append(value)
         codes[row] = code
-
-
-# -- from documents --------------------------------------------------------------------------------
-
-
-def value_at(document: Mapping[str, Any], path: Sequence[str]) -> Any:
-    """What a run's document holds under a path; MISSING where it holds nothing.
-
-    The first part of the path is ``config``, ``summary`` or a field. The others are the parts of
-    a dotted name, and a map may hold it in any cut: ``("config", "optimizer", "lr")`` finds
-    ``{"optimizer": {"lr": 1}}`` as well as ``{"optimizer.lr": 1}``; the deeper one wins. A field
-    of the run that is None is missing; a None in a config or a summary is a value.
-    """
-    found = document.get(path[0], MISSING)
-    if len(path) == 1:
-        return MISSING if found is None else found
-    return _within(found, path, 1)
-
-
-def _within(value: Any, path: Sequence[str], place: int) -> Any:
-    if place == len(path):
-        return value
-    if not isinstance(value, Mapping):
-        return MISSING
-    for end in range(place + 1, len(path) + 1):
-        key = path[place] if end == place + 1 else ".".join(path[place:end])
-        if key in value:
-            found = _within(value[key], path, end)
-            if found is not MISSING:
-                return found
-    return MISSING

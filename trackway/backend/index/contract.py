@@ -19,6 +19,9 @@ writer, a writer never waits for readers.
 in a forked child: open another. Several processes may open the same place at once (where the
 engine says it is shared).
 
+**Trouble.** Where the place cannot be written (a full disk, no permission), writing raises
+OSError, and what was read before can be read still.
+
 **Damage.** A store that finds its own data unreadable, at opening or later, raises
 IndexDamagedError: the caller deletes the place and builds it anew. So does one written by another
 version of this contract (see VERSION).
@@ -43,6 +46,7 @@ __all__ = [
     "Head",
     "IndexBusyError",
     "IndexDamagedError",
+    "IndexReplacedError",
     "IndexStore",
     "Key",
     "LogLine",
@@ -59,6 +63,13 @@ BUSY_S: Final = 30.0
 
 class IndexDamagedError(TrackwayError):
     """The index cannot be read; it is to be deleted and built anew. No data is lost by that."""
+
+
+class IndexReplacedError(IndexDamagedError):
+    """The place holds another index than the one that was opened, or none: open it again.
+
+    It must not be deleted: whoever put it there is using it.
+    """
 
 
 class IndexBusyError(TrackwayError):
@@ -117,7 +128,7 @@ class Head(msgspec.Struct, frozen=True):
         inf: How many are infinite.
         min: Smallest value (infinities included); NaN where there is none or they are no numbers.
         max: Largest value, likewise.
-        sum: Of all finite values, as ``math.fsum`` rounds it.
+        sum: Of all finite values, pairwise in float64; infinite where it is beyond that.
         first: The first value in order of arrival; NaN where it is no number.
         last: The last one.
         low: Lowest step.
@@ -259,6 +270,8 @@ class Reading(ABC):
         """The chunks of these keys in these runs, ordered by (run, key, log, seq).
 
         Args:
+            runs: Numbers of runs; unknown ones have no chunks.
+            keys: Numbers of keys; likewise.
             data: Whether to load the values.
             cells: Whether to load the pyramids.
         """

@@ -26,9 +26,10 @@ MAX_BUCKETS: Final = 100_000
 LOWEST: Final = -(1 << 63)
 HIGHEST: Final = (1 << 63) - 1
 _WRAP: Final = (1 << 64) - 1
+_TRIES: Final = 64
 
 
-def check_buckets(buckets: int) -> None:
+def check_buckets(buckets: object) -> None:
     """Raise ArgumentError unless this is a number of buckets one can ask for."""
     if not isinstance(buckets, int) or not 1 <= buckets <= MAX_BUCKETS:
         raise ArgumentError(f"buckets={buckets!r}: it is a whole number from 1 to {MAX_BUCKETS}")
@@ -96,12 +97,18 @@ def step_grid(lo: int, hi: int, buckets: int) -> StepGrid:
     check_buckets(buckets)
     lo, hi = max(lo, LOWEST), min(hi, HIGHEST)
     span = hi - lo + 1
-    # The second is always wide enough: it lets a range begin within a bucket and end within one.
-    for width in (-(-span // buckets), -(-(span - 1) // max(buckets - 1, 1)) or 1):
-        width = _fitting(width)
-        first, last = lo // width, hi // width
-        if last - first < buckets:
-            return StepGrid(first * width, width, last - first + 1)
+    width = _fitting(-(-span // buckets))
+    # How many buckets a range touches depends on where it begins, so the narrowest width is found
+    # by trying. The last one always does: a range may begin within a bucket and end within one.
+    for _ in range(_TRIES):
+        if hi // width - lo // width < buckets:
+            break
+        width = _fitting(width + 1)
+    else:
+        width = _fitting(-(-(span - 1) // max(buckets - 1, 1)))
+    first, last = lo // width, hi // width
+    if last - first < buckets:
+        return StepGrid(first * width, width, last - first + 1)
     start = lo // CELL_STEPS * CELL_STEPS if span >= CELL_STEPS else lo
     return StepGrid(start, _fitting(hi - start + 1), 1)
 

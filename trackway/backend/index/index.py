@@ -18,12 +18,13 @@ from trackway.backend.index._view import StaleError, View
 from trackway.backend.index.contract import (
     IndexBusyError,
     IndexDamagedError,
+    IndexReplacedError,
     IndexStore,
     RunRef,
 )
 from trackway.backend.index.document import ToldLog, row_of
 from trackway.backend.index.groups import GroupsAnswer, GroupsQuery, groups
-from trackway.backend.index.indexer import Changes, Indexer, Progress
+from trackway.backend.index.indexer import Changes, Indexer, IndexUnwritableError, Progress
 from trackway.backend.index.keys import KeyNames
 from trackway.backend.index.memory import MemoryStore
 from trackway.backend.index.place import index_place
@@ -162,15 +163,25 @@ class Index:
         self._refresh([ref for run in tails if (ref := self._indexer.refs.get(run))])
 
     def _healed(self, ask: Callable[[], T]) -> T:
-        """What was asked; if the index turns out to be damaged, from one that is made anew."""
-        try:
-            return ask()
-        except (IndexDamagedError, FormatError):
-            with self._lock:
-                self._store.close()
-                self._delete_store()
-                self._begin()
-            return ask()
+        """What was asked; if the index turns out to be damaged, from one that is made anew.
+
+        One that cannot be written is left alone: what it lacks is made anew in memory.
+        """
+        for _ in range(_TRIES):
+            try:
+                return ask()
+            except IndexUnwritableError:
+                with self._lock:
+                    self._store.close()
+                    self._open_store, self.kept = MemoryStore, False
+                    self._begin()
+            except (IndexDamagedError, FormatError) as error:
+                with self._lock:
+                    self._store.close()
+                    if not isinstance(error, IndexReplacedError):
+                        self._delete_store()
+                    self._begin()
+        return ask()
 
     @contextlib.contextmanager
     def _view(self, refs: Collection[RunRef]) -> Iterator[View]:
@@ -196,6 +207,9 @@ class Index:
                     except StaleError:
                         self._indexer.forget(numbers)
                         continue
+                    for ref in refs:
+                        if len(refs) == 1 and ref in self._indexer.unreadable:
+                            raise self._indexer.unreadable[ref]
                     yield view
                     return
             raise IndexBusyError("the index changes faster than it can be read: ask again")

@@ -8,7 +8,8 @@ checks within its transaction that the log stands where it began to read, and dr
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -29,8 +30,9 @@ from trackway.backend.index.contract import (
 )
 from trackway.backend.index.discover import Look, Seen, Sight
 from trackway.backend.index.document import document_of, run_deletions
+from trackway.errors import TrackwayError
 
-__all__ = ["Changes", "Indexer"]
+__all__ = ["Changes", "IndexUnwritableError", "Indexer"]
 
 SEAL_ROWS: Final = 1000
 """A log with fewer rows behind the index stays a tail. Measured: chunks of 100 points cost four
@@ -49,6 +51,10 @@ _PLACE_ONLY: Final = frozenset({"console", "packages"})
 _LEFT_OUT: Final = frozenset({"heartbeat", "value"})
 
 Progress = Callable[[int, int], None]
+
+
+class IndexUnwritableError(TrackwayError):
+    """The place of the index takes no more: its disk is full, or may not be written."""
 
 
 @dataclass(slots=True)
@@ -81,6 +87,7 @@ class Indexer:
         numbers: The store's number of each run that is there.
         refs: The same the other way round.
         tails: What is not in the index, by number of the log.
+        unreadable: Why logs of a run could not be read, when it was last tried.
     """
 
     def __init__(self, root: Path, store: IndexStore, points: Points) -> None:
@@ -94,6 +101,7 @@ class Indexer:
         self._logs: dict[RunRef, dict[str, int]] = {}  # numbers by name
         self._covered: dict[RunRef, dict[str, Seen]] = {}  # what the index holds to its end
         self._revision = -1
+        self.unreadable: dict[RunRef, OSError] = {}
         self._waiting: list[Tail] = []
         self._waiting_bytes = 0
 
@@ -195,7 +203,7 @@ class Indexer:
         ]
         if not new and not gone:
             return
-        with self.store.write() as writing:
+        with self._write() as writing:
             for ref in gone:
                 writing.remove_run(self.numbers[ref])
             for ref in new:
@@ -233,6 +241,7 @@ class Indexer:
         covered = self._covered[ref]
         changed = [name for name, seen in logs.items() if covered.get(name) != seen]
         read: list[Tail] = []
+        self.unreadable.pop(ref, None)
         for name in changed:
             log = self._logs[ref][name]
             tail = self.tails.get(log)
@@ -268,6 +277,10 @@ class Indexer:
                     self._flush()
         except FileNotFoundError:
             return False
+        except OSError as error:
+            # One log that cannot be read must not keep the others from being found.
+            self.unreadable[self.refs[tail.run]] = error
+            return False
         tail.seen = _seen(tail)
         if tail.found_orphans():
             tail.begin_afresh()
@@ -301,6 +314,15 @@ class Indexer:
                 self.tails.pop(line.log, None)
                 self._covered[self.refs[run]][line.name] = Seen(0, 0, 0)
 
+    @contextmanager
+    def _write(self) -> Iterator[Writing]:
+        """A transaction; nothing but the store is touched in it, so what fails is the store."""
+        try:
+            with self.store.write() as writing:
+                yield writing
+        except OSError as error:
+            raise IndexUnwritableError(f"the index cannot be written: {error}") from error
+
     # -- sealing ---------------------------------------------------------------------------
 
     def _wait(self, tail: Tail) -> None:
@@ -318,13 +340,13 @@ class Indexer:
         sealed: list[tuple[Tail, LogState]] = []
         stale: list[Tail] = []
         try:
-            with self.store.write() as writing:
+            with self._write() as writing:
                 by_run: dict[int, list[Tail]] = {}
                 for tail in waiting:
                     by_run.setdefault(tail.run, []).append(tail)
                 for run, tails in by_run.items():
                     self._seal_run(writing, run, tails, sealed, stale)
-        except IndexBusyError:
+        except (IndexBusyError, IndexUnwritableError):
             if any(tail.afresh for tail in waiting):
                 raise
             return  # the tails stay in memory, and are as good there
@@ -354,7 +376,10 @@ class Indexer:
             (fresh if same else stale).append(tail)
         if not fresh:
             return
-        deletions = run_deletions(writing, run, fresh)
+        # Also what is told behind the index: it was seen, and the answers go by it already.
+        known = {tail.log: tail for tail in self.tails.values() if tail.run == run}
+        known.update({tail.log: tail for tail in fresh})
+        deletions = run_deletions(writing, run, known.values())
         for tail in fresh:
             state = tail.next_state(deletions.fingerprint)
             self._seal(writing, tail, deletions, state, lines[tail.log])

@@ -71,14 +71,20 @@ class Buckets:
         """Buckets that are to be filled; only ``nan`` and the infinities are 0 already."""
         shape = lines, buckets
         return cls(
-            np.empty(shape, np.int32),
-            *(np.zeros(shape, np.int32) for _ in range(3)),
-            np.empty(shape, dtype),
-            np.empty(shape, dtype),
-            np.empty(shape, np.float64),
-            np.empty(shape, dtype),
-            np.empty(shape, dtype),
+            count=np.empty(shape, np.int32),
+            nan=np.zeros(shape, np.int32),
+            inf_pos=np.zeros(shape, np.int32),
+            inf_neg=np.zeros(shape, np.int32),
+            min=np.empty(shape, dtype),
+            max=np.empty(shape, dtype),
+            mean=np.empty(shape, np.float64),
+            first=np.empty(shape, dtype),
+            last=np.empty(shape, dtype),
         )
+
+    def columns(self, lo: int, hi: int) -> Buckets:
+        """Some of the buckets, as a view."""
+        return Buckets(*(getattr(self, name)[:, lo:hi] for name in Buckets.__slots__))
 
     @property
     def finite(self) -> npt.NDArray[np.int32]:
@@ -106,20 +112,9 @@ def reduce_lines(
     """
     kernels = _numba.load() if compiled else None if compiled is False else _numba.loaded()
     if kernels is not None:
+        parts = tuple(getattr(out, name) for name in Buckets.__slots__)
         for line, edges, row in zip(values, bounds, rows, strict=True):
-            kernels.reduce_line(
-                line,
-                edges,
-                out.count[row],
-                out.nan[row],
-                out.inf_pos[row],
-                out.inf_neg[row],
-                out.min[row],
-                out.max[row],
-                out.mean[row],
-                out.first[row],
-                out.last[row],
-            )
+            kernels.reduce_line(line, edges, row, *parts)
         return
     start = 0
     while start < len(values):
@@ -142,6 +137,21 @@ def _alike(values: Sequence[Array], bounds: Sequence[Bounds], start: int) -> int
 
 
 def _reduce_block(lines: Sequence[Array], bounds: Bounds, out: Buckets, rows: Array) -> None:
+    """Fill the rows of lines that share their bounds."""
+    counts = np.diff(bounds)
+    inner = counts[1:-1]
+    if len(inner) and 0 < inner[0] <= _SHORT and (inner == inner[0]).all():
+        # As long as only the buckets at the ends are cut short, the others are reduced as one.
+        last = len(inner) + (1 if counts[-1] == inner[0] else 0) + 1
+        first = 0 if counts[0] == inner[0] else 1
+        for lo, hi in ((0, first), (first, last), (last, len(counts))):
+            if lo < hi:
+                _reduce_part(lines, bounds[lo : hi + 1], out.columns(lo, hi), rows)
+        return
+    _reduce_part(lines, bounds, out, rows)
+
+
+def _reduce_part(lines: Sequence[Array], bounds: Bounds, out: Buckets, rows: Array) -> None:
     counts = np.diff(bounds)
     full = np.flatnonzero(counts)
     out.count[rows] = counts

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from bisect import bisect_left, bisect_right
-from collections.abc import Iterable, Iterator
-from itertools import accumulate, islice
-from typing import Final, NamedTuple
+from collections.abc import Iterable
+from typing import Any, Final, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
 from trackway.errors import ArgumentError
 
 __all__ = ["KeyNames", "Names", "glob_matches"]
 
-_SEPARATORS: Final = str.maketrans(dict.fromkeys("._- ", "/"))
-_RARE: Final = 2000
-_LAST: Final = "\U0010ffff"
+_BETWEEN: Final = 0xFF  # occurs in no UTF-8
+_BEGINS_WORD: Final = np.isin(np.arange(256), list(b"/._- "))
+_EXACT, _PREFIX, _WORD, _ELSEWHERE, _NOWHERE = range(5)
 
 
 class Names(NamedTuple):
@@ -40,11 +39,15 @@ class KeyNames:
     def __init__(self, names: Iterable[str]) -> None:
         folded = sorted((name.casefold(), name) for name in set(names))
         self._names = [name for _, name in folded]
-        self._folded = [fold for fold, _ in folded]
-        self._joined = "\0".join(self._folded)
-        ends = accumulate(len(fold) + 1 for fold in self._folded)
-        self._starts = np.fromiter((0, *ends), np.int64, len(folded) + 1)
-        self._words: list[str] | None = None
+        parts = [fold.encode("utf-8", "surrogatepass") for fold, _ in folded]
+        between = bytes([_BETWEEN])
+        joined = between + between.join(parts) + between
+        self._bytes = np.frombuffer(joined, np.uint8)
+        self._often = np.bincount(self._bytes, minlength=256)
+        self._sizes = np.fromiter(map(len, parts), np.int64, len(parts))
+        # Of each byte, the name it belongs to; the one after a name belongs to it as well.
+        owner = np.repeat(np.arange(len(parts), dtype=np.int32), self._sizes + 1)
+        self._owner = np.concatenate([np.zeros(1, np.int32), owner])
 
     def __len__(self) -> int:
         return len(self._names)
@@ -59,11 +62,11 @@ class KeyNames:
             ArgumentError: The offset or the limit is negative.
         """
         _check(offset, limit)
-        wanted = text.casefold()
-        hits = self._containing(wanted)
-        end = len(hits) if limit is None else min(offset + limit, len(hits))
-        found = islice(self._ranked(hits, wanted), offset, max(end, offset))
-        return Names([self._names[place] for place in found], len(hits))
+        wanted = text.casefold().encode("utf-8", "surrogatepass")
+        ranks = self._ranks(wanted)
+        order = np.concatenate([np.flatnonzero(ranks == rank) for rank in range(_NOWHERE)])
+        page = order[offset : None if limit is None else offset + limit]
+        return Names([self._names[place] for place in page.tolist()], len(order))
 
     def glob(self, pattern: str, offset: int = 0, limit: int | None = 100) -> Names:
         """Names that match a pattern, in which ``*`` stands for any characters, or for none.
@@ -72,58 +75,51 @@ class KeyNames:
             ArgumentError: The offset or the limit is negative.
         """
         _check(offset, limit)
-        hits = [name for name in self._likely(pattern) if glob_matches(pattern, name)]
+        first, *middle = pattern.split("*")
+        names = self._likely([first, *middle])
+        if pattern == "*":
+            hits = self._names
+        elif middle == [""]:
+            hits = [name for name in names if name.startswith(first)]
+        elif len(middle) == 1 and not first:
+            hits = [name for name in names if name.endswith(middle[0])]
+        else:
+            hits = [name for name in names if glob_matches(pattern, name)]
         end = None if limit is None else offset + limit
         return Names(hits[offset:end], len(hits))
 
     # -- inside ------------------------------------------------------------------------------------
 
-    def _containing(self, wanted: str) -> list[int]:
-        """The places of all names that contain the text, rising."""
+    def _ranks(self, wanted: bytes) -> npt.NDArray[np.uint8]:
+        """For each name how well it fits."""
         if not wanted:
-            return list(range(len(self._names)))
-        if "\0" in wanted or self._joined.count(wanted) > _RARE:
-            return [place for place, fold in enumerate(self._folded) if wanted in fold]
-        found, at = [], self._joined.find(wanted)
-        while at >= 0:
-            found.append(at)
-            at = self._joined.find(wanted, at + 1)
-        places = np.searchsorted(self._starts, np.array(found, np.int64), side="right") - 1
-        distinct: list[int] = np.unique(places).tolist()
-        return distinct
+            return np.full(len(self._names), _PREFIX, np.uint8)
+        ranks = np.full(len(self._names), _NOWHERE, np.uint8)
+        found = self._find(wanted)
+        owners, before = self._owner[found], self._bytes[found - 1]
+        ranks[owners] = _ELSEWHERE
+        ranks[owners[_BEGINS_WORD[before]]] = _WORD
+        starting = owners[before == _BETWEEN]
+        ranks[starting] = _PREFIX
+        ranks[starting[self._sizes[starting] == len(wanted)]] = _EXACT
+        return ranks
 
-    def _ranked(self, hits: list[int], wanted: str) -> Iterator[int]:
-        """The hits by rank; a rank is looked at only when it is reached."""
-        first = bisect_left(self._folded, wanted)
-        same = bisect_right(self._folded, wanted)
-        begins = bisect_left(self._folded, wanted + _LAST, same)
-        yield from range(first, begins)  # those that are equal come first in order, too
-        rest = [place for place in hits if not first <= place < begins]
-        others = []
-        for place in rest:
-            if self._begins_word(place, wanted):
-                yield place
-            else:
-                others.append(place)
-        yield from others
+    def _find(self, wanted: bytes) -> npt.NDArray[Any]:
+        """Where the bytes occur: looked for by the rarest of them, then by the next rarest."""
+        places = sorted(range(len(wanted)), key=lambda place: self._often[wanted[place]])
+        found = np.flatnonzero(self._bytes == wanted[places[0]]) - places[0]
+        found = found[(found >= 1) & (found + len(wanted) <= len(self._bytes))]
+        for place in places[1:]:
+            found = found[self._bytes[found + place] == wanted[place]]
+        return found
 
-    def _begins_word(self, place: int, wanted: str) -> bool:
-        if self._words is None:
-            self._words = [fold.translate(_SEPARATORS) for fold in self._folded]
-        likely = "/" + wanted.translate(_SEPARATORS)
-        if likely not in self._words[place]:
-            return False
-        fold = self._folded[place]
-        return any(mark + wanted in fold for mark in "/._- ")
-
-    def _likely(self, pattern: str) -> Iterable[str]:
-        """The names that begin as the pattern does, as far as case does not count."""
-        start = pattern.split("*", 1)[0].casefold()
-        first = bisect_left(self._folded, start)
-        last = bisect_left(self._folded, start + _LAST, first) if start else len(self._names)
-        parts = [part for part in pattern.split("*") if part]
-        longest = max(parts, key=len, default="")
-        return [name for name in self._names[first:last] if longest in name]
+    def _likely(self, parts: list[str]) -> list[str]:
+        """The names that hold the longest of the parts, as far as case does not count."""
+        longest = max(parts, key=len).casefold().encode("utf-8", "surrogatepass")
+        if not longest:
+            return self._names
+        hits = np.unique(self._owner[self._find(longest)])
+        return [self._names[place] for place in hits.tolist()]
 
 
 def glob_matches(pattern: str, name: str) -> bool:

@@ -14,7 +14,8 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from trackway.backend.index.columns import MISSING, Column, value_at
+from trackway.backend.index._documents import value_at
+from trackway.backend.index.columns import MISSING, Column
 from trackway.backend.index.contract import IndexBusyError, IndexStore, Reading
 from trackway.backend.index.document import unpack_document
 

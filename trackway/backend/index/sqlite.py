@@ -20,18 +20,18 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from trackway.backend.index._sqlite_blocks import SqliteReading, SqliteWriting
 from trackway.backend.index._sqlite_file import (
-    IndexReplacedError,
     connect,
     delete,
     identity,
     query,
     waiting,
 )
-from trackway.backend.index.contract import IndexStore, Reading, Writing
+from trackway.backend.index._sqlite_reading import SqliteReading
+from trackway.backend.index._sqlite_writing import SqliteWriting
+from trackway.backend.index.contract import IndexReplacedError, IndexStore, Reading, Writing
 
-__all__ = ["IndexReplacedError", "SqliteStore", "delete"]
+__all__ = ["SqliteStore", "delete"]
 
 
 class _Session:

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from trackway.backend.index._grouping import AGGREGATES, Group, aggregate, split
+from trackway.backend.index._grouping import AGGREGATES, Group, aggregate, split, varies
 from trackway.backend.index._sorting import order_of
 from trackway.backend.index.columns import Column, Indices
 from trackway.backend.index.expression import (
@@ -85,7 +85,8 @@ class Table:
         rows = self.rows(filter)
         matched = len(rows)
         if order:
-            rows = self._ordered(rows, [order] if isinstance(order, str) else order)
+            keys = [order] if isinstance(order, str) else order
+            rows = order_of([self._order_key(text) for text in keys], rows)
         end = None if limit is None else offset + limit
         return Selection(rows[offset:end], matched, self.n)
 
@@ -159,7 +160,7 @@ class Table:
         rows = self.rows(filter)
         parts = split(columns, rows)
         differing = [
-            place for place, column in enumerate(columns) if len(split([column], rows)) > 1
+            place for place, column in enumerate(columns) if len(rows) and varies(column, rows)
         ]
         by = tuple(names[place] for place in differing)
         return self._groups(by, [columns[place] for place in differing], parts, aggregates or {})
@@ -170,18 +171,6 @@ class Table:
         if expression.path is not None:
             return self.column(expression.path)
         return expression.values(self.n, self.column, now=self.clock(), zone=self.zone)
-
-    def _ordered(self, rows: Indices, order: Sequence[str]) -> Indices:
-        keys = [self._order_key(text) for text in order]
-        if len(rows) == self.n:
-            return order_of(keys, self.n)
-        if len(rows) * 4 >= self.n:
-            everything = order_of(keys, self.n)
-            chosen = np.zeros(self.n, np.bool_)
-            chosen[rows] = True
-            return everything[chosen[everything]]
-        taken = [(column.take(rows), falling) for column, falling in keys]
-        return rows[order_of(taken, len(rows))]
 
     def _order_key(self, text: str) -> tuple[Column, bool]:
         start = len(text) - len(text.lstrip())
@@ -205,10 +194,12 @@ class Table:
             column = self.values(text)
             for function in [functions] if isinstance(functions, str) else functions:
                 told[text, function] = aggregate(function, column, parts)
+        firsts = np.array([rows[0] for rows in parts if len(rows)], np.int64)
+        values = [column.take(firsts).values() for column in columns]
         return [
             Group(
                 by,
-                tuple(column.value(int(rows[0])) for column in columns),
+                tuple(found[place] for found in values),
                 rows,
                 {key: found[place] for key, found in told.items()},
             )

@@ -1,0 +1,1 @@
+"""The api and what it writes, called from Python."""

@@ -1,0 +1,120 @@
+"""What runs have in common, and what tells them apart."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final
+
+from trackway.backend.index.columns import MISSING
+
+if TYPE_CHECKING:
+    from trackway.api._run import StoredRun
+
+__all__ = ["MISSING", "Comparison", "compare"]
+
+_ENVIRONMENT: Final = "command script cwd host user executable".split()
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """Several runs side by side; every list has one value a run, in their order.
+
+    A value that a run does not have is ``MISSING``, which is false and prints as such.
+
+    Attributes:
+        runs: Their ids.
+        config: Dotted names whose values differ.
+        same_config: Dotted names whose values are the same in all.
+        summary: Names of the summary whose values differ.
+        environment: What differs of command, script, folder, host, user, Python, hardware, and
+            variables.
+        packages: Distributions whose versions differ.
+        git: What differs of commit, branch, remote and dirty.
+        patches: The digest of each run's uncommitted work, if any differ.
+    """
+
+    runs: list[str]
+    config: dict[str, list[Any]] = field(default_factory=dict)
+    same_config: dict[str, Any] = field(default_factory=dict)
+    summary: dict[str, list[Any]] = field(default_factory=dict)
+    environment: dict[str, list[Any]] = field(default_factory=dict)
+    packages: dict[str, list[Any]] = field(default_factory=dict)
+    git: dict[str, list[Any]] = field(default_factory=dict)
+    patches: list[str | None] = field(default_factory=list)
+
+    def __bool__(self) -> bool:
+        """Whether anything but the summary differs."""
+        return any((self.config, self.environment, self.packages, self.git, self.patches))
+
+
+def compare(runs: Sequence[StoredRun]) -> Comparison:
+    """Compare runs; see Comparison."""
+    config, same = _split([flat(run.config) for run in runs])
+    summary, _ = _split([flat(run.summary) for run in runs])
+    environment, _ = _split([_surroundings(run.environment or {}) for run in runs])
+    packages, _ = _split([dict(run.packages) for run in runs])
+    git = [run.git or {} for run in runs]
+    told, _ = _split(
+        [
+            {k: v for k in ("commit", "branch", "remote", "dirty") if (v := g.get(k)) is not None}
+            for g in git
+        ]
+    )
+    patches = [(g.get("patch") or {}).get("blob") for g in git]
+    return Comparison(
+        [run.id for run in runs],
+        config,
+        same,
+        summary,
+        environment,
+        packages,
+        told,
+        patches if len(set(patches)) > 1 else [],
+    )
+
+
+def flat(tree: Mapping[str, Any], before: str = "") -> dict[str, Any]:
+    """The leaves of nested maps by their dotted names; an empty map is a leaf."""
+    leaves: dict[str, Any] = {}
+    for name, value in tree.items():
+        if isinstance(value, Mapping) and value:
+            leaves |= flat(value, f"{before}{name}.")
+        else:
+            leaves[f"{before}{name}"] = value
+    return leaves
+
+
+def _surroundings(environment: Mapping[str, Any]) -> dict[str, Any]:
+    told = {name: environment[name] for name in _ENVIRONMENT if environment.get(name) is not None}
+    for name in ("os", "python", "cpu", "memory", "container", "job", "variables"):
+        inner = environment.get(name)
+        if isinstance(inner, Mapping):
+            told |= flat(inner, f"{name}.")
+    gpus = environment.get("gpus")
+    if gpus:
+        told["gpus"] = [gpu.get("name") for gpu in gpus if isinstance(gpu, Mapping)]
+    return told
+
+
+def _split(told: Sequence[Mapping[str, Any]]) -> tuple[dict[str, list[Any]], dict[str, Any]]:
+    """Names whose values differ, and those whose values do not."""
+    names = list(dict.fromkeys(name for one in told for name in one))
+    differ: dict[str, list[Any]] = {}
+    same: dict[str, Any] = {}
+    for name in names:
+        values = [one.get(name, MISSING) for one in told]
+        if all(_alike(value, values[0]) for value in values[1:]):
+            same[name] = values[0]
+        else:
+            differ[name] = values
+    return differ, same
+
+
+def _alike(a: Any, b: Any) -> bool:
+    """Whether two values say the same: NaN is like NaN, and True is not like 1."""
+    if isinstance(a, bool) is not isinstance(b, bool):
+        return False
+    if isinstance(a, float) and isinstance(b, float) and a != a and b != b:
+        return True
+    return bool(a == b)

@@ -1,0 +1,88 @@
+"""What the logs of a run say that is to be compacted, apart from its points."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+from trackway.backend.file.deletions import DELETION_EVENTS
+from trackway.backend.file.format import Event, Header
+from trackway.backend.file.reader import LogReader
+
+__all__ = ["BusyError", "Survey", "is_deleted", "mentions_deletion"]
+
+_PIECE: Final = 8 << 20
+
+
+class BusyError(Exception):
+    """Something cannot be compacted now; the message says why."""
+
+
+@dataclass(slots=True)
+class Survey:
+    """What one log says, apart from its points."""
+
+    path: Path
+    reader: LogReader
+    status: os.stat_result
+    events: list[tuple[int, Event]] = field(default_factory=list)
+    headers: list[Header] = field(default_factory=list)
+    damaged: bool = False
+    told_end: bool = False
+
+    @classmethod
+    def of(cls, path: Path) -> Survey:
+        log = cls(path, LogReader(path), path.stat())
+        for batch in log.reader.stretches():
+            log.events += [
+                (offset, event)
+                for offset, event in batch.events
+                if event.type in DELETION_EVENTS or event.type == "run"
+            ]
+            log.damaged |= bool(batch.damage)
+            log.told_end |= any(event.type in ("end", "death") for _, event in batch.events)
+            log.headers += batch.headers
+        return log
+
+    @property
+    def ended(self) -> bool:
+        """Whether its writer said that nothing more comes, and nobody went on in it."""
+        return self.told_end and len(self.headers) == 1
+
+    @property
+    def generation(self) -> str:
+        return self.reader.header.generation if self.reader.header else ""
+
+
+def is_deleted(found: Sequence[Survey]) -> bool:
+    """Whether the last word on it is that the run is deleted."""
+    said = [
+        (event.time, log.reader.header.created if log.reader.header else 0.0, log.path, at, event)
+        for log in found
+        for at, event in log.events
+        if event.type == "run"
+    ]
+    said.sort(key=lambda entry: entry[:4])
+    deleted = False
+    for *_, event in said:
+        told = event.fields.get("set")
+        if isinstance(told, dict) and "deleted" in told:
+            deleted = told["deleted"] is True
+    return deleted
+
+
+def mentions_deletion(path: Path, progress: Callable[[int], None]) -> bool:
+    """Whether the log may hold a deletion; most do not, and need no reading."""
+    found, last = False, b""
+    try:
+        with path.open("rb") as file:
+            while data := file.read(_PIECE):
+                progress(len(data))
+                found = found or b"delete" in last + data[:16] or b"delete" in data
+                last = data[-16:]
+    except OSError:
+        return True  # it is told when it is read
+    return found
