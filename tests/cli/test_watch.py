@@ -385,7 +385,12 @@ class Terminal:
     def wait(self) -> int:
         """Its exit code."""
         self.read()
-        _, status = os.waitpid(self.pid, 0)
+        limit = time.monotonic() + 30
+        while not (ended := os.waitpid(self.pid, os.WNOHANG))[0]:
+            if time.monotonic() > limit:
+                os.kill(self.pid, signal.SIGKILL)
+            time.sleep(0.01)
+        status = ended[1]
         os.close(self._handle)
         return os.waitstatus_to_exitcode(status)
 

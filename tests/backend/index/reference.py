@@ -43,7 +43,13 @@ class Lists:
         return sorted(arrived, key=lambda point: point[0])
 
     def lines(
-        self, runs: Sequence[int], key: str, *, attempts: str = "live", repeats: str = "last"
+        self,
+        runs: Sequence[int],
+        key: str,
+        *,
+        attempts: str = "live",
+        repeats: str = "last",
+        times: bool = True,
     ) -> list[Line]:
         """As Source says."""
         there = self.arrivals.get(key, {})

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from itertools import pairwise
 from typing import Any, Final
 
 import numpy as np
@@ -227,8 +228,7 @@ def metric_of(name: str, chunks: Sequence[Chunk], writers: Writers) -> Metric | 
         ordered = sorted(chunks, key=lambda c: (writers.get(c.log, (0, 1))[::-1], c.seq))
     heads = [chunk.head for chunk in ordered]
     if any(not head.rises or "o" in head.types for head in heads) or any(
-        after.low <= before.high
-        for before, after in zip(heads, heads[1:])  # noqa: B905
+        after.low <= before.high for before, after in pairwise(heads)
     ):
         return None
     plain = _plain({letter for head in heads for letter in head.types}, heads)

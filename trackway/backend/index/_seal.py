@@ -20,7 +20,7 @@ from trackway.backend.file.run_logs import Written, beside_objects, parts_of
 from trackway.backend.index import codec
 from trackway.backend.index._heads import heads_of
 from trackway.backend.index._points import decoded
-from trackway.backend.index.contract import Chunk, Writing
+from trackway.backend.index.contract import Chunk, Head, Writing
 
 __all__ = ["CHUNK_POINTS", "PYRAMID_POINTS", "Bunch", "bunches", "seal_points"]
 
@@ -211,8 +211,9 @@ def _chunks(
         axis = writing.add_axis(log, codec.encode_steps(steps), codec.encode_times(times))
         values = [column[part] for column in grown.values]
         heads = heads_of(steps, times, values, grown.types)
-        for key, trail, column, head in zip(keys, trails, values, heads, strict=True):
-            is_long = trail.points + len(grown) > PYRAMID_POINTS and column.dtype != object
+        data = _encoded(values, heads)
+        for place, (key, trail) in enumerate(zip(keys, trails, strict=True)):
+            is_long = trail.points + len(grown) > PYRAMID_POINTS
             chunks.append(
                 Chunk(
                     0,
@@ -221,11 +222,22 @@ def _chunks(
                     key,
                     trail.next_seq + number,
                     axis,
-                    head,
-                    codec.encode_objects(column.tolist())
-                    if "o" in head.types
-                    else codec.encode_values(column),
-                    codec.cells_of(steps, column) if is_long else None,
+                    heads[place],
+                    data[place],
+                    codec.cells_of(steps, values[place])
+                    if is_long and "o" not in heads[place].types
+                    else None,
                 )
             )
     return chunks
+
+
+def _encoded(values: list[Values], heads: list[Head]) -> list[bytes]:
+    if any("o" in head.types for head in heads):
+        return [
+            codec.encode_objects(column.tolist())
+            if "o" in head.types
+            else codec.encode_values(column)
+            for column, head in zip(values, heads, strict=True)
+        ]
+    return codec.encode_columns(values)

@@ -43,7 +43,7 @@ class View:
         reading: The block.
         root: The folder that holds all projects.
         refs: The runs by number.
-        tails: What is behind the index, by number of the log.
+        tails: What is behind the index, by run and log.
         points: What decodes chunks.
         started: When runs began; what is found out is added to it.
 
@@ -56,7 +56,7 @@ class View:
         reading: Reading,
         root: Path,
         refs: Mapping[int, RunRef],
-        tails: Mapping[int, Tail],
+        tails: Mapping[int, Mapping[int, Tail]],
         points: Points,
         started: dict[int, float],
     ) -> None:
@@ -70,9 +70,9 @@ class View:
         self._orders: dict[int, dict[int, tuple[int, int]]] = {}
         self._tails = tails
         self._behind: dict[int, list[tuple[LogLine, Tail, Written]]] = {}
-        mine = {tail.run for tail in tails.values()} & refs.keys()
+        mine = tails.keys() & refs.keys()
         for line in reading.logs(mine) if mine else ():
-            tail = tails.get(line.log)
+            tail = tails[line.run].get(line.log)
             if tail is None:
                 continue
             if line.offset < tail.start or tail.afresh:
@@ -90,7 +90,7 @@ class View:
     def told(self, run: int) -> ToldLogs:
         """The run's logs with their events."""
         ref = self._refs[run]
-        return told_logs(self.reading, run, self._root / ref.project / ref.id, self._tails)
+        return told_logs(self.reading, run, self._root / ref.project / ref.id, self._tails.get(run))
 
     def events(self, run: int, types: Collection[str] | None = None) -> list[tuple[ToldLog, Event]]:
         """The events of these types (or all but single values), whole, in order."""
@@ -114,8 +114,9 @@ class View:
                 line.log: LogState.unpack(states.get(line.log)).position.header for line in lines
             }
             for line in lines:
-                if headers[line.log] is None and line.log in self._tails:
-                    headers[line.log] = self._tails[line.log].reader.header
+                tail = self._tails.get(run, {}).get(line.log)
+                if headers[line.log] is None and tail is not None:
+                    headers[line.log] = tail.reader.header
             ranked = sorted(
                 lines, key=lambda ln: (h.created if (h := headers[ln.log]) else 0.0, ln.name)
             )

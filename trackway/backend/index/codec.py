@@ -11,8 +11,9 @@ times are stored by their differences, a constant stride in 25 bytes.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any, Final
+from zlib import crc32
 
 import msgspec
 import numpy as np
@@ -49,6 +50,7 @@ __all__ = [
     "decode_steps",
     "decode_times",
     "decode_values",
+    "encode_columns",
     "encode_objects",
     "encode_steps",
     "encode_times",
@@ -61,7 +63,46 @@ Array = npt.NDArray[Any]
 _CONSTANT: Final = 1
 _FLOAT_32: Final = 3
 _FLOAT_64: Final = 4
+_PLAIN_32: Final = 5
+_PLAIN_64: Final = 6
 _OBJECTS: Final = 10
+
+_SHORT: Final = 128
+"""Values that are stored as they are: trying to make so few smaller takes longer than it gains."""
+
+
+def encode_columns(columns: Sequence[Array]) -> list[bytes]:
+    """``encode_values`` of several columns of one length: for short ones much faster."""
+    if not columns or len(columns[0]) > _SHORT or len(columns[0]) < 2:
+        return [encode_values(column) for column in columns]
+    rows = np.array(columns, np.float64)
+    bits = rows.view(np.int64)
+    with np.errstate(over="ignore", under="ignore", invalid="ignore"):
+        narrow = rows.astype(np.float32)
+        fits = (narrow.astype(np.float64).view(np.int64) == bits).all(axis=1).tolist()
+    constant = (bits == bits[:, :1]).all(axis=1).tolist()
+    count = rows.shape[1]
+    packed = []
+    for place, is_narrow in enumerate(fits):
+        if constant[place]:
+            packed.append(pack_head(_CONSTANT, count, int(bits[place, 0])))
+        elif is_narrow:
+            packed.append(_as_it_is(_PLAIN_32, narrow[place]))
+        else:
+            packed.append(_as_it_is(_PLAIN_64, rows[place]))
+    return packed
+
+
+def _as_it_is(kind: int, values: Array) -> bytes:
+    data: bytes = values.tobytes()
+    return pack_head(kind, len(values), crc32(data)) + data
+
+
+def _taken_as_it_is(data: bytes, kind: int, count: int, checksum: int) -> Array:
+    body = data[HEAD_BYTES:]
+    if crc32(body) != checksum or len(body) != count * (4 if kind == _PLAIN_32 else 8):
+        raise IndexDamagedError("a piece of the index does not hold the values it should")
+    return np.frombuffer(body, np.float32 if kind == _PLAIN_32 else np.float64)
 
 
 def encode_values(values: Array) -> bytes:
@@ -101,6 +142,8 @@ def decode_values(data: bytes) -> Array:
         return unpack(data, HEAD_BYTES, np.float64, count)
     if kind == DECIMAL:
         return decode_decimals(data, count, first, second)
+    if kind in (_PLAIN_32, _PLAIN_64):
+        return _taken_as_it_is(data, kind, count, first)
     if kind == _CONSTANT:
         return np.full(count, first, np.uint64).view(np.float64)
     raise IndexDamagedError(f"a piece of the index holds no values: kind {kind}")

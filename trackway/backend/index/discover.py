@@ -39,8 +39,8 @@ class Look:
         looked: The runs that were looked at, those that are gone among them.
         gone: Runs without a folder, or without a log in it.
         logs: Of each run that is there: its logs.
-        folders: Of each run that is there: its folder's mtime in ns; 0 where that is too young to be
-            relied on.
+        folders: Of each run that is there: its folder's mtime in ns; 0 where that is too young to
+            be relied on.
     """
 
     gone: set[RunRef] = field(default_factory=set)

@@ -44,6 +44,9 @@ LOOK_SHARE: Final = 20
 reader that asks without end spends a twentieth of its time on that. What a query names is always
 looked at."""
 
+RUNNING_S: Final = 1.0
+"""How long the row of a run that runs and wrote nothing stands: its duration grows."""
+
 _TRIES: Final = 5
 
 T = TypeVar("T")
@@ -78,6 +81,7 @@ class Index:
         self._lock = threading.RLock()
         self._started: dict[int, float] = {}
         self._rows: Rows | None = None
+        self._live: dict[int, tuple[object, float, dict[str, object]]] = {}
         self._table: tuple[Rows, Table] | None = None
         self._looked_at = float("-inf")
         self._look_took = 0.0
@@ -159,8 +163,8 @@ class Index:
         if waited >= LOOK_SHARE * self._look_took or self._look_took < 0.005:
             self._refresh()
             return
-        tails = {tail.run for tail in self._indexer.tails.values()}
-        self._refresh([ref for run in tails if (ref := self._indexer.refs.get(run))])
+        refs = self._indexer.refs
+        self._refresh([refs[run] for run in self._indexer.tails if run in refs])
 
     def _healed(self, ask: Callable[[], T]) -> T:
         """What was asked; if the index turns out to be damaged, from one that is made anew.
@@ -268,12 +272,9 @@ class Index:
             rows = self._rows
             over = self._live_rows()
             with self._store.read() as reading:
-                unchanged = (
-                    rows is not None
-                    and not over
-                    and not rows.over
-                    and rows.revision == reading.revision()
-                )
+                # Rows that stayed are the same objects, so comparing them takes no time.
+                same = rows is not None and rows.revision == reading.revision()
+                unchanged = same and rows is not None and rows.over == over
                 if rows is None or not unchanged:
                     present = list(self._indexer.refs)
                     rows = Rows(self._store_columns, reading, present, over, rows)
@@ -288,16 +289,31 @@ class Index:
 
     def _live_rows(self) -> dict[int, dict[str, object]]:
         """Rows of runs that run, or that have something behind the index."""
-        live = {tail.run for tail in self._indexer.tails.values()}
+        live = set(self._indexer.tails)
         live |= self._running() & self._indexer.refs.keys()
         refs = [self._indexer.refs[run] for run in live if run in self._indexer.refs]
         if not refs:
             return {}
-        with self._view(refs) as view:
-            return {
-                run: row_of(view.ref(run), tell_record(view.told(run)), view.metrics(run))
-                for run in view.runs
-            }
+        now = time.monotonic()
+        rows: dict[int, dict[str, object]] = {}
+        stale = []
+        for ref in refs:
+            run = self._indexer.numbers[ref]
+            version, made, row = self._live.get(run, (None, 0.0, {}))
+            fresh = row.get("state") != "running" or now - made < RUNNING_S
+            if fresh and version == self._indexer.version(ref):
+                rows[run] = row
+            else:
+                stale.append(ref)
+        if stale:
+            with self._view(stale) as view:
+                for run in view.runs:
+                    ref = view.ref(run)
+                    row = row_of(ref, tell_record(view.told(run)), view.metrics(run))
+                    self._live[run] = self._indexer.version(ref), now, row
+                    rows[run] = row
+        self._live = {run: self._live[run] for run in rows}
+        return rows
 
     def _running(self) -> set[int]:
         """Runs that ran when their rows were made: their silence is judged anew."""

@@ -42,6 +42,9 @@ SEAL_BYTES: Final = 1 << 20
 QUIET_S: Final = 10.0
 """A log that did not grow for so long is put into the index to its end."""
 
+MOST_TAILS: Final = 256
+"""Runs that may have tails; beyond, they are put into the index however short they are."""
+
 BATCH_BYTES: Final = 32 << 20
 BATCH_RUNS: Final = 256
 
@@ -86,7 +89,7 @@ class Indexer:
     Attributes:
         numbers: The store's number of each run that is there.
         refs: The same the other way round.
-        tails: What is not in the index, by number of the log.
+        tails: What is not in the index, by number of the run and of the log.
         unreadable: Why logs of a run could not be read, when it was last tried.
     """
 
@@ -96,7 +99,7 @@ class Indexer:
         self.points = points
         self.numbers: dict[RunRef, int] = {}
         self.refs: dict[int, RunRef] = {}
-        self.tails: dict[int, Tail] = {}
+        self.tails: dict[int, dict[int, Tail]] = {}
         self._sight = Sight(root)
         self._logs: dict[RunRef, dict[str, int]] = {}  # numbers by name
         self._covered: dict[RunRef, dict[str, Seen]] = {}  # what the index holds to its end
@@ -132,7 +135,18 @@ class Indexer:
             self._logs[ref][line.name] = line.log
             self._covered[ref][line.name] = Seen(line.inode, line.size, line.mtime_ns)
             present.add(line.log)
-        self.tails = {log: tail for log, tail in self.tails.items() if log in present}
+        for run, log in [(tail.run, tail.log) for tail in self._all_tails()]:
+            if log not in present:
+                self._drop(run, log)
+
+    def _all_tails(self) -> Iterator[Tail]:
+        return (tail for tails in self.tails.values() for tail in tails.values())
+
+    def _drop(self, run: int, log: int) -> None:
+        tails = self.tails.get(run, {})
+        tails.pop(log, None)
+        if not tails:
+            self.tails.pop(run, None)
 
     def _remember_folders(self, reading: Reading) -> None:
         for run, mtime_ns in reading.folders().items():
@@ -142,15 +156,16 @@ class Indexer:
 
     def forget(self, runs: Collection[int]) -> None:
         """Drop what is kept in memory of these runs: the store goes on without it."""
-        for log in [log for log, tail in self.tails.items() if tail.run in runs]:
-            del self.tails[log]
+        for run in runs:
+            self.tails.pop(run, None)
         self._revision = -1
 
     def version(self, ref: RunRef) -> tuple[object, ...]:
         """Changes when anything about the run does."""
         covered = self._covered.get(ref, {})
+        tails = self.tails.get(self.numbers.get(ref, 0), {})
         return tuple(
-            (log, covered.get(name), tail.seen if (tail := self.tails.get(log)) else None)
+            (log, covered.get(name), tail.seen if (tail := tails.get(log)) else None)
             for name, log in sorted(self._logs.get(ref, {}).items())
         )
 
@@ -211,9 +226,8 @@ class Indexer:
         for ref in gone:
             number = self.numbers.pop(ref)
             changes.gone.add(number)
-            del self.refs[number]
-            for log in self._logs.pop(ref).values():
-                self.tails.pop(log, None)
+            del self.refs[number], self._logs[ref]
+            self.tails.pop(number, None)
             self._covered.pop(ref, None)
 
     def _register_logs(self, writing: Writing, ref: RunRef, look: Look) -> None:
@@ -230,7 +244,7 @@ class Indexer:
             log = known.pop(name)
             covered.pop(name, None)
             writing.remove_log(log)
-            self.tails.pop(log, None)
+            self._drop(number, log)
         if missing:
             # What was deleted may have been told in a log that is no more.
             self._take_up_deletions(writing, number, run_deletions(writing, number))
@@ -244,7 +258,7 @@ class Indexer:
         self.unreadable.pop(ref, None)
         for name in changed:
             log = self._logs[ref][name]
-            tail = self.tails.get(log)
+            tail = self.tails.get(number, {}).get(log)
             if tail is not None and tail.seen == logs[name] and not _is_due(tail):
                 continue
             tail = tail or self._tail(ref, name, log)
@@ -256,8 +270,8 @@ class Indexer:
         if any(event.type in DELETION_EVENTS for tail in read for _, event in tail.written.events):
             read = self._apply_deletions(ref, read)
         for tail in read:
-            self.tails[tail.log] = tail
-            if _is_due(tail):
+            self.tails.setdefault(number, {})[tail.log] = tail
+            if _is_due(tail) or len(self.tails) > MOST_TAILS:
                 self._wait(tail)
 
     def _tail(self, ref: RunRef, name: str, log: int) -> Tail:
@@ -296,7 +310,8 @@ class Indexer:
             states = reading.states(self._logs[ref].values())
         mine = {tail.log: tail for tail in read}
         for name, log in self._logs[ref].items():
-            tail = mine.get(log) or self.tails.get(log) or self._tail(ref, name, log)
+            tail = mine.get(log) or self.tails.get(number, {}).get(log)
+            tail = tail or self._tail(ref, name, log)
             if LogState.unpack(states.get(log)).deletions != fingerprint and tail.start:
                 tail.begin_afresh()
                 if not self._read_on(tail):
@@ -311,7 +326,7 @@ class Indexer:
             if state.position.offset and state.deletions != deletions.fingerprint:
                 writing.clear_log(line.log)
                 writing.put_logs([line._replace(inode=0, size=0, mtime_ns=0, offset=0)])
-                self.tails.pop(line.log, None)
+                self._drop(run, line.log)
                 self._covered[self.refs[run]][line.name] = Seen(0, 0, 0)
 
     @contextmanager
@@ -354,10 +369,10 @@ class Indexer:
             tail.sealed(state)
             assert tail.seen is not None
             self._covered[self.refs[tail.run]][tail.path.name] = tail.seen
-            if _is_quiet(tail.seen):
-                self.tails.pop(tail.log, None)
+            if _is_quiet(tail.seen) or len(self.tails) > MOST_TAILS:
+                self._drop(tail.run, tail.log)
         for tail in stale:
-            self.tails.pop(tail.log, None)
+            self._drop(tail.run, tail.log)
             self._revision = -1
 
     def _seal_run(
@@ -377,8 +392,7 @@ class Indexer:
         if not fresh:
             return
         # Also what is told behind the index: it was seen, and the answers go by it already.
-        known = {tail.log: tail for tail in self.tails.values() if tail.run == run}
-        known.update({tail.log: tail for tail in fresh})
+        known = self.tails.get(run, {}) | {tail.log: tail for tail in fresh}
         deletions = run_deletions(writing, run, known.values())
         for tail in fresh:
             state = tail.next_state(deletions.fingerprint)

@@ -30,6 +30,10 @@ class Asked(Protocol):
         """``step``, ``relative``, ``time`` or a metric's name."""
 
     @property
+    def buckets(self) -> int | None:
+        """How many buckets at most; None: the points themselves."""
+
+    @property
     def attempts(self) -> str:
         """``live`` or ``all``."""
 
@@ -88,7 +92,13 @@ def placed(source: Source, query: Asked, runs: Sequence[int]) -> list[PlacedLine
     """The lines of some of a query's runs with their x."""
     if not runs:
         return []
-    lines = source.lines(runs, query.key, attempts=query.attempts, repeats=query.repeats)
+    lines = source.lines(
+        runs,
+        query.key,
+        attempts=query.attempts,
+        repeats=query.repeats,
+        times=query.buckets is None or query.x in ("time", "relative"),
+    )
     if query.x == "step":
         return [PlacedLine(line, line.steps) for line in lines]
     if query.x == "time":
@@ -99,7 +109,7 @@ def placed(source: Source, query: Asked, runs: Sequence[int]) -> list[PlacedLine
     others = {
         other.run: other
         for other in source.lines(
-            [line.run for line in lines], name, attempts=query.attempts, repeats="last"
+            [line.run for line in lines], name, attempts=query.attempts, repeats="last", times=False
         )
     }
     return [_joined(line, others.get(line.run)) for line in lines]

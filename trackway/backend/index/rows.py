@@ -7,7 +7,9 @@ changed documents are decoded and laid over. The answer is the same with and wit
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import functools
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Final
 
 import msgspec
@@ -90,7 +92,9 @@ class Rows:
         same = before is not None and before._same_snapshot(self._snapshot)
         self._loaded: dict[str, Column | None] = before._loaded if before and same else {}
         self._columns: dict[Path, Column] = {}
+        self._reading: Reading | None = reading
         self._lay(sorted(present))
+        self._reading = None
 
     def _same_snapshot(self, other: _Snapshot | None) -> bool:
         mine = self._snapshot
@@ -176,7 +180,7 @@ class Rows:
             return self._loaded[name]
         column: Column | None = None
         if name in self._snapshot.paths:
-            with self._store().read() as reading:
+            with self._read() as reading:
                 current = _Snapshot.of(reading)
                 data = reading.blobs([_COLUMN + name]).get(_COLUMN + name)
             if current is not None and current.revision == self._snapshot.revision and data:
@@ -188,6 +192,10 @@ class Rows:
         self._loaded[name] = column
         return column
 
+    def _read(self) -> AbstractContextManager[Reading]:
+        """A block of the store; while this is being made, the one it is made in."""
+        return self._store().read() if self._reading is None else nullcontext(self._reading)
+
     def _is_inner(self, path: Path) -> bool:
         """Whether there are values below this path, so that it leads to maps."""
         assert self._snapshot is not None
@@ -198,7 +206,7 @@ class Rows:
         """The column, from the documents."""
         assert self._snapshot is not None
         known = np.frombuffer(self._snapshot.runs, np.int64).tolist()
-        with self._store().read() as reading:
+        with self._read() as reading:
             rows = {d.run: unpack_document(d.data) for d in reading.documents(known)}
         return Column.of([value_at(rows.get(run, {}), path) for run in known])
 
@@ -244,16 +252,24 @@ def _documents(reading: Reading, since: int, before: Rows | None) -> dict[int, d
 
 def leaf_paths(row: Mapping[str, Any]) -> list[Path]:
     """The paths of a row's values: fields, and the leaves of config and summary."""
-    paths: list[Path] = []
+    return [path for path, _ in _leaves(row)]
+
+
+def _leaves(row: Mapping[str, Any]) -> Iterator[tuple[Path, Any]]:
+    """Each leaf with its path; as for ``value_at``, a field that is None is missing."""
     stack: list[tuple[Path, Mapping[str, Any]]] = [((), row)]
     while stack:
         path, tree = stack.pop()
         for name, value in tree.items():
-            if isinstance(value, Mapping) and value:
+            if isinstance(value, dict) and value:
                 stack.append(((*path, name), value))
-            else:
-                paths.append(_canonical((*path, name)))
-    return paths
+            elif path or value is not None:
+                yield _path_of(path, name), value
+
+
+@functools.lru_cache(1 << 16)
+def _path_of(path: Path, name: str) -> Path:
+    return _canonical((*path, name))
 
 
 def remake_snapshot(store: IndexStore, rows: Rows, enough: Callable[[int, int], bool]) -> bool:
@@ -263,15 +279,18 @@ def remake_snapshot(store: IndexStore, rows: Rows, enough: Callable[[int, int], 
     with store.read() as reading:
         documents = [(d.run, unpack_document(d.data)) for d in reading.documents()]
         revision = max((d.revision for d in reading.documents()), default=0)
-    counts: dict[Path, int] = {}
-    for _, row in documents:
-        for path in leaf_paths(row):
-            counts[path] = counts.get(path, 0) + 1
+    columns: dict[Path, list[Any]] = {}
+    for place, (_, row) in enumerate(documents):
+        for path, value in _leaves(row):
+            column = columns.get(path)
+            if column is None:
+                column = columns[path] = [MISSING] * len(documents)
+            column[place] = value
+    counts = {path: len(documents) - column.count(MISSING) for path, column in columns.items()}
     paths = sorted(counts, key=lambda path: -counts[path])[:MOST_PATHS]
     runs = np.array([run for run, _ in documents], np.int64)
     blobs: dict[str, bytes | None] = {
-        _COLUMN + _name(path): Column.of([value_at(row, path) for _, row in documents]).to_bytes()
-        for path in paths
+        _COLUMN + _name(path): Column.of(columns[path]).to_bytes() for path in paths
     }
     names = frozenset(map(_name, paths))
     snapshot = _Snapshot(revision, runs.tobytes(), names, len(counts) <= MOST_PATHS)

@@ -109,7 +109,13 @@ class Source(Protocol):
     """Where the bucket queries get their points from."""
 
     def lines(
-        self, runs: Sequence[int], key: str, *, attempts: str = "live", repeats: str = "last"
+        self,
+        runs: Sequence[int],
+        key: str,
+        *,
+        attempts: str = "live",
+        repeats: str = "last",
+        times: bool = True,
     ) -> list[Line]:
         """The lines of the runs that have the metric, in the order of ``runs``.
 
@@ -118,6 +124,7 @@ class Source(Protocol):
             key: The metric's name.
             attempts: ``live``, or ``all``: with what a resumed run replaced.
             repeats: ``last``: the last arrival of each step; ``all``: every arrival.
+            times: Whether times and beginnings are needed; without, they may be empty and 0.
         """
 
     def extent(self, runs: Sequence[int], key: str) -> tuple[int, int] | None:
