@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from collections import OrderedDict
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -13,7 +14,7 @@ import numpy.typing as npt
 
 from trackway.backend.file.run_logs import Columns, Part, joined
 from trackway.backend.index import codec
-from trackway.backend.index.contract import Chunk, Reading
+from trackway.backend.index.contract import Chunk, Head, Reading
 from trackway.backend.index.source import Cells
 from trackway.backend.points import Metric, resolve
 
@@ -223,6 +224,8 @@ def metric_of(name: str, chunks: Sequence[Chunk], writers: Writers) -> Metric | 
     Returns:
         None where they do not tell: steps repeat or were replaced, or values are no numbers.
     """
+    if len(chunks) == 1:
+        return _metric_of_head(name, chunks[0].head)
     ordered = chunks
     if any(chunk.log != chunks[0].log for chunk in chunks):
         ordered = sorted(chunks, key=lambda c: (writers.get(c.log, (0, 1))[::-1], c.seq))
@@ -256,6 +259,32 @@ def metric_of(name: str, chunks: Sequence[Chunk], writers: Writers) -> Metric | 
         last=plain(heads[-1].last),
         last_step=heads[-1].high,
         **told,
+    )
+
+
+def _metric_of_head(name: str, head: Head) -> Metric | None:
+    """What ``metric_of`` says of a single chunk, as most metrics of many short runs have."""
+    if not head.rises or "o" in head.types:
+        return None
+    plain = float if head.types == "f" else _plain({*head.types}, [head])
+    first, last = plain(head.first), plain(head.last)
+    if head.nan == head.n:
+        return Metric(name, head.n, head.nan, first=first, last=last, last_step=head.high)
+    mean = head.sum / (head.n - head.nan)
+    if head.inf:
+        mean = sum({end for end in (head.min, head.max) if math.isinf(end)})
+    return Metric(
+        name,
+        head.n,
+        head.nan,
+        plain(head.min),
+        plain(head.max),
+        mean,
+        first,
+        last,
+        head.high,
+        head.min_step,
+        head.max_step,
     )
 
 

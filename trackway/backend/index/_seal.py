@@ -119,13 +119,25 @@ class _Trail:
     points: int
 
 
-def seal_points(writing: Writing, run: int, log: int, found: list[Bunch]) -> None:
-    """Add the points of one log to its chunks. Inside the transaction that moves its offset."""
+def seal_points(
+    writing: Writing, run: int, log: int, found: list[Bunch], *, is_first: bool = False
+) -> None:
+    """Add the points of one log to its chunks. Inside the transaction that moves its offset.
+
+    Args:
+        writing: The transaction.
+        run: The run's number.
+        log: The log's number.
+        found: The points.
+        is_first: Whether the log is known to have no chunks yet.
+    """
     merged: list[int] = []
     chunks: list[Chunk] = []
     for bunch in found:
         keys = writing.key_numbers([(bunch.space, name) for name in bunch.names])
-        trails = _trails(writing, run, log, keys, len(bunch))
+        trails = {key: _Trail([], 0, 0) for key in keys}
+        if not is_first:
+            _find_trails(writing, run, log, trails, len(bunch))
         alike: dict[tuple[int, ...], list[int]] = {}
         for place, key in enumerate(keys):
             before = tuple(chunk.axis for chunk in trails[key].chunks)
@@ -141,9 +153,10 @@ def seal_points(writing: Writing, run: int, log: int, found: list[Bunch]) -> Non
         writing.sweep_axes(log)
 
 
-def _trails(writing: Writing, run: int, log: int, keys: list[int], count: int) -> dict[int, _Trail]:
-    trails = {key: _Trail([], 0, 0) for key in keys}
-    for chunk in writing.chunks([run], keys, data=False):
+def _find_trails(
+    writing: Writing, run: int, log: int, trails: dict[int, _Trail], count: int
+) -> None:
+    for chunk in writing.chunks([run], list(trails), data=False):
         if chunk.log == log:
             trail = trails[chunk.key]
             trail.chunks.append(chunk)
@@ -157,7 +170,6 @@ def _trails(writing: Writing, run: int, log: int, keys: list[int], count: int) -
             taken += 1
             total += chunk.head.n
         trail.chunks = trail.chunks[len(trail.chunks) - taken :]
-    return trails
 
 
 def _grown(writing: Writing, bunch: Bunch, places: list[int], trails: list[_Trail]) -> Bunch:

@@ -208,7 +208,10 @@ def document_of(
 
 def pack_document(row: Mapping[str, Any]) -> bytes:
     """The bytes of a row."""
-    return msgspec.msgpack.encode(_packable(row))
+    try:
+        return msgspec.msgpack.encode(row)
+    except OverflowError:
+        return msgspec.msgpack.encode(_packable(row))
 
 
 def unpack_document(data: bytes) -> dict[str, Any]:

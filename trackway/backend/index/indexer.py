@@ -405,7 +405,8 @@ class Indexer:
     ) -> None:
         if tail.afresh:
             writing.clear_log(tail.log)
-        seal_points(writing, tail.run, tail.log, list(bunches(tail.written, deletions)))
+        found = list(bunches(tail.written, deletions))
+        seal_points(writing, tail.run, tail.log, found, is_first=not tail.start)
         writing.add_events(_event_rows(tail))
         assert tail.seen is not None
         inode, size, mtime_ns = tail.seen
