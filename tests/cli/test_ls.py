@@ -189,23 +189,28 @@ def test_limit(
     assert output.splitlines()[-1] == f"{len(expected)} of 3 runs"
 
 
-def test_limit_reads_no_more_than_it_must(
+def test_a_list_is_made_without_reading_a_run(
     trackway: Command, record: Record, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The newest runs are found without reading the others."""
-    from trackway.api import StoredRun
-
+    """What the index has is all that is needed: however many runs there are, none is opened."""
     sweep(record)
-    read: list[str] = []
-    keys = StoredRun.keys
+    wanted = trackway("ls")
+    assert len(wanted.splitlines()) == 4
+    monkeypatch.setattr("trackway.api._run.StoredRun.__init__", None)
+    assert trackway("ls") == wanted
 
-    def noting(run: StoredRun) -> list[str]:
-        read.append(run.id)
-        return keys(run)
 
-    monkeypatch.setattr(StoredRun, "keys", noting)
-    trackway("ls", "--limit", "1")
-    assert set(read) == {"third00"}
+def test_filter_picks_runs(trackway: Command, record: Record) -> None:
+    """Only those that fit are listed, and a wrong filter is told with the place in it."""
+    sweep(record)
+    told = trackway("ls", "--filter", "config.lr < 0.05", "--order", "name")
+    assert [line.split()[0] for line in told.splitlines()[1:]] == ["second", "third"]
+    nothing = trackway("ls", "--filter", "config.lr > 1e9")
+    assert re.fullmatch(r"None of 3 runs in .* fit\.\n", nothing)
+    wrong = trackway.result("ls", "--filter", "config.lr < < 1")
+    assert wrong.exit_code == 2
+    _, text, caret = wrong.stderr.splitlines()
+    assert (text.strip(), caret.index("^") - text.index("c")) == ("config.lr < < 1", 12)
 
 
 def test_projects_are_grouped(trackway: Command, record: Record) -> None:

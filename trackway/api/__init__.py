@@ -4,12 +4,63 @@ import trackway as tw
 
 for run in tw.Api("./trackway").runs("digits"):
     print(run.name, run.config, run.summary["val/accuracy"])
+
+``docs/api.md`` shows the whole of it.
 """
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from trackway.api._api import Api
+from trackway.api._compare import MISSING, Comparison
 from trackway.api._history import History, Metric, Series
 from trackway.api._run import ConsoleLine, StoredRun
+from trackway.api._runs import RunGroup, Runs
 
-__all__ = ["Api", "ConsoleLine", "History", "Metric", "Series", "StoredRun"]
+if TYPE_CHECKING:
+    from trackway.api._export_folder import ExportReport
+    from trackway.backend.index.expression import FilterError
+    from trackway.backend.index.groups import GroupsAnswer
+    from trackway.backend.index.series import SeriesAnswer
+
+__all__ = [
+    "MISSING",
+    "Api",
+    "Comparison",
+    "ConsoleLine",
+    "ExportReport",
+    "FilterError",
+    "GroupsAnswer",
+    "History",
+    "Metric",
+    "RunGroup",
+    "Runs",
+    "Series",
+    "SeriesAnswer",
+    "StoredRun",
+]
+
+_HOMES = {
+    "ExportReport": "trackway.api._export_folder",
+    "FilterError": "trackway.backend.index.expression",
+    "GroupsAnswer": "trackway.backend.index.groups",
+    "SeriesAnswer": "trackway.backend.index.series",
+}
+"""What is imported when it is first used: an Api alone does not need it."""
+
+
+def __getattr__(name: str) -> object:
+    from importlib import import_module
+
+    try:
+        home = _HOMES[name]
+    except KeyError:
+        raise AttributeError(f"module 'trackway.api' has no attribute {name!r}") from None
+    value: object = getattr(import_module(home), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -5,23 +5,23 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, overload
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from trackway.api._compare import Comparison, compare
-from trackway.api._frames import Columnar
 from trackway.api._opened import opened_index
 from trackway.api._run import StoredRun
+from trackway.api._runs import RunGroup, Runs
 from trackway.backend.file.compact import CompactReport, compact
 from trackway.backend.file.folder import default_root, logs, projects
 from trackway.backend.file.remove import RemoveReport, remove_run
-from trackway.backend.index.columns import MISSING, Column
 from trackway.backend.index.contract import RunRef
 from trackway.errors import ArgumentError, NotFoundError
 
 if TYPE_CHECKING:
+    from trackway.api._export_folder import ExportReport
     from trackway.backend.index.groups import GroupsAnswer
     from trackway.backend.index.index import Index
     from trackway.backend.index.rows import Rows
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from trackway.backend.index.table import Group, Table
 
 __all__ = ["Api", "RunGroup", "Runs"]
+
 
 class Api:
     """Reads the runs in a folder; may be used while runs are recorded.
@@ -67,6 +68,13 @@ class Api:
         self.projects()
         self._index.refresh(None, progress)
 
+    def unreadable(self) -> dict[str, OSError]:
+        """Why logs could not be read when it was last tried, by ``project/id`` of their run.
+
+        Such a run is listed with what was read of it before, if anything was.
+        """
+        return {f"{ref.project}/{ref.id}": e for ref, e in self._index.unreadable().items()}
+
     # -- runs ------------------------------------------------------------------------------
 
     def projects(self) -> list[str]:
@@ -104,30 +112,31 @@ class Api:
             NotFoundError: There is no such project, or no such folder.
             FilterError: The filter or the order is wrong; it says where.
         """
-        there = self.projects()
-        if project is not None and project not in there:
-            told = ", ".join(there) or "none yet"
-            raise NotFoundError(f"no project {project!r} in {self.root}; there are: {told}")
+        if offset < 0 or (limit is not None and limit < 0):
+            raise ArgumentError("offset and limit must be 0 or more")
+        self._check(project)
         rows, table = self._index.rows_and_table()
         index, matched, total = _select(
             rows, table, project, filter, [order] if isinstance(order, str) else order, archived
         )
         end = None if limit is None else offset + limit
-        if offset < 0 or (limit is not None and limit < 0):
-            raise ArgumentError("offset and limit must be 0 or more")
         return Runs(self.root, self._index, rows, index[offset:end], matched, total, columns)
 
     def run(self, which: str) -> StoredRun:
         """One run by ``project/id``, id, or name; the newest where a name was used again.
 
+        The beginning of an id will do, if it has three letters. A run that somebody deleted is
+        found by its whole id only.
+
         Raises:
             NotFoundError: No run, or several ids, fit.
         """
         project, slash, run_id = which.rpartition("/")
-        for name in [project] if slash else self.projects():
-            if run_id and logs(self.root / name / run_id):
+        there = self.projects()
+        for name in [project] if slash else there:
+            if name in there and run_id and logs(self.root / name / run_id):
                 return StoredRun(self.root, name, run_id, self._index)
-        known = self.runs(project or None)
+        known = self.runs(project if slash else None)
         fitting = [place for place, name in enumerate(known.column("name")) if name == run_id]
         if not fitting and len(run_id) >= 3:
             fitting = [place for place, id in enumerate(known.ids) if id.startswith(run_id)]
@@ -161,16 +170,23 @@ class Api:
             all_but: Instead of ``by``: the runs of a group agree in all of their config but these
                 names, e.g. ``["config.seed"]``.
 
+        Returns:
+            Groups in the order in which their first runs were created, and so the runs of each.
+            ``by`` holds what they agree in; after ``all_but``, as far as the groups differ in it.
+
         Raises:
+            NotFoundError: There is no such project, or no such folder.
             FilterError: An expression is wrong.
-            ArgumentError: Both or neither of ``by`` and ``all_but`` are given.
+            ArgumentError: Both or neither of ``by`` and ``all_but`` are given, or an aggregate is
+                none.
         """
         from trackway.backend.index.expression import path_text
 
         if bool(by) is (all_but is not None):
             raise ArgumentError("give by=[…] or all_but=[…]")
+        self._check(project)
         rows, table = self._index.rows_and_table()
-        chosen, matched, total = _select(rows, table, project, filter, [], None)
+        chosen, matched, total = _select(rows, table, project, filter, ["created"], None)
         part = _Part(rows, chosen).table()
         if all_but is not None:
             leaves = [path_text(path) for path in rows.paths() if path[0] == "config"]
@@ -237,7 +253,7 @@ class Api:
         from trackway.backend.index.groups import GroupsQuery
 
         if not isinstance(groups, Mapping):
-            groups = {_label(group): group.runs for group in groups}
+            groups = dict(zip(_labels(groups), (group.runs for group in groups), strict=True))
         numbers = {name: tuple(self._numbers(runs)) for name, runs in groups.items()}
         return self._index.groups(
             GroupsQuery(numbers, key, x=x, lo=start, hi=stop, buckets=buckets)
@@ -256,16 +272,77 @@ class Api:
 
     def _numbers(self, runs: Iterable[StoredRun]) -> Iterator[int]:
         for run in runs:
+            self._own(run)
             number = self._index.number(RunRef(run.project, run.id))
             if number is None:
                 raise NotFoundError(f"there is no run {run.project}/{run.id} in {self.root}")
             yield number
+
+    def _own(self, run: StoredRun) -> None:
+        """Refuse a run of another folder: one here may have the same id."""
+        if run._index is not self._index and run._root.resolve() != self.root.resolve():
+            raise ArgumentError(f"{run!r} is in {run._root}, not in {self.root}")
+
+    def _check(self, project: str | None) -> None:
+        there = self.projects()
+        if project is not None and project not in there:
+            told = ", ".join(there) or "none yet"
+            raise NotFoundError(f"no project {project!r} in {self.root}; there are: {told}")
 
     # -- more ------------------------------------------------------------------------------
 
     def compare(self, runs: Iterable[StoredRun]) -> Comparison:
         """What tells runs apart: config, summary, environment, packages, git, patch."""
         return compare(list(runs))
+
+    def sql(
+        self,
+        query: str,
+        *,
+        project: str | None = None,
+        filter: str | None = None,
+        pandas: bool = False,
+    ) -> Any:
+        """The answer to a SQL query over the tables ``runs``, ``points`` and ``system``.
+
+        What it needs is exported into the user's cache first, as far as it is not there or has
+        changed: the first query over the points of many runs takes a while. ``docs/export.md``
+        says what the tables hold.
+
+        Args:
+            query: One query; it can read these tables, and can write nothing.
+            project: Only runs of this project are in the tables.
+            filter: Only runs that pass.
+            pandas: Answer a ``pandas.DataFrame``, and not a ``pyarrow.Table``.
+
+        Raises:
+            ArgumentError: The query is none, or not one that only reads; the filter is none.
+            NotFoundError: There is no such project.
+            MissingExtraError: DuckDB, PyArrow or pandas is not installed.
+        """
+        from trackway.api import _sql
+
+        return _sql.query(self, query, project=project, filter=filter, pandas=pandas)
+
+    def export(
+        self,
+        folder: str | os.PathLike[str],
+        format: str = "parquet",
+        *,
+        project: str | None = None,
+        filter: str | None = None,
+        **options: Any,
+    ) -> ExportReport:
+        """Write runs into a folder, newest first; see ``Runs.export``.
+
+        Args:
+            folder: Where to.
+            format: ``parquet``, ``csv`` or ``jsonl``.
+            project: Of this project only.
+            filter: Of the runs that fit only.
+            options: As for ``Runs.export``.
+        """
+        return self.runs(project, filter=filter).export(folder, format, **options)
 
     def compact(
         self,
@@ -291,8 +368,12 @@ class Api:
 
         Raises:
             TrackwayError: It is being recorded.
+            ArgumentError: It is a run of another folder.
         """
-        return remove_run(self.root, run.project, run.id, force=force)
+        self._own(run)
+        report = remove_run(self.root, run.project, run.id, force=force)
+        self._index.refresh([RunRef(run.project, run.id)])
+        return report
 
 
 class _Part:
@@ -333,5 +414,19 @@ def _select(
     return index, len(index), total
 
 
-def _label(group: RunGroup) -> str:
-    return ", ".join(f"{name}={value}" for name, value in group.by.items()) or "all"
+def _labels(groups: Sequence[RunGroup]) -> list[str]:
+    """A name a group, no two the same: with quotes where a text looks like another value."""
+    plain = [_label(group, str) for group in groups]
+    names = plain if len(set(plain)) == len(plain) else [_label(group, repr) for group in groups]
+    told: dict[str, None] = {}
+    for name in names:
+        number, label = 1, name
+        while label in told:
+            number += 1
+            label = f"{name} ({number})"
+        told[label] = None
+    return list(told)
+
+
+def _label(group: RunGroup, text: Callable[[Any], str]) -> str:
+    return ", ".join(f"{name}={text(value)}" for name, value in group.by.items()) or "all"

@@ -117,4 +117,6 @@ def _alike(a: Any, b: Any) -> bool:
         return False
     if isinstance(a, float) and isinstance(b, float) and a != a and b != b:
         return True
+    if isinstance(a, (list, tuple)) and isinstance(b, (list, tuple)):
+        return len(a) == len(b) and all(map(_alike, a, b))
     return bool(a == b)

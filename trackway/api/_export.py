@@ -22,6 +22,7 @@ from trackway.api._export_rows import (
     write_lines,
 )
 from trackway.api._export_text import floats, integers, quoted, texts
+from trackway.api._history import column_names
 from trackway.api._records import Group, Index, Records
 from trackway.api._run import StoredRun
 from trackway.backend.file.format import VERSION
@@ -87,7 +88,7 @@ def export_csv(
     steps = _steps_of(groups) if order == "step" else np.empty(0, np.int64)
     samples, system = system_rows(run) if include_system else (None, [])
     total = len(steps) + rows.count + (samples.count if samples else 0)
-    head = [*lead, *_column_names(lead, names), *(f"system/{key}" for key in system)]
+    head = [*lead, *column_names(lead, names), *(f"system/{key}" for key in system)]
     write((",".join(quoted(name, empty='""') for name in head) + "\n").encode())
     done = 0
     if order == "step":
@@ -168,7 +169,7 @@ def export_system_csv(run: StoredRun, write: Write) -> int:
     run.keys()  # reads the logs
     rows, names = system_rows(run)
     lead = ["step", "time", "attempt"]
-    head = [*lead, *_column_names(lead, names)]
+    head = [*lead, *column_names(lead, names)]
     write((",".join(quoted(name, empty='""') for name in head) + "\n").encode())
     return sum(write_lines(write, first, cells) for first, cells in arrival_chunks(rows, names))
 
@@ -200,17 +201,6 @@ def _wanted(
         if value not in choices:
             raise ArgumentError(f"{argument}={value!r}: it is one of {', '.join(choices)}")
     return run._matching(keys, run.keys())
-
-
-def _column_names(lead: Sequence[str], keys: Sequence[str]) -> list[str]:
-    taken = {*lead, *keys}
-    names = []
-    for key in keys:
-        name = key
-        while name in lead or (name != key and name in taken):
-            name = f"metric/{name}"
-        names.append(name)
-    return names
 
 
 def _tell(progress: Progress | None, done: int, total: int) -> None:

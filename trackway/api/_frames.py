@@ -27,6 +27,10 @@ class Columnar:
 
     NumPy arrays by name are what ``table()`` gives. Missing values are NaN in a column of floats,
     and None in a column of objects.
+
+    In pandas a column of objects holds the objects. Arrow and Polars have a type for each column:
+    texts, booleans, and lists of one kind have theirs, and None is null there. Where kinds are
+    mixed, or there are maps or integers beyond 64 bits, every value of the column is its JSON text.
     """
 
     def table(self) -> dict[str, npt.NDArray[Any]]:
@@ -46,7 +50,7 @@ class Columnar:
         return pandas.DataFrame({name: _cells(col) for name, col in self.table().items()})
 
     def to_arrow(self) -> pyarrow.Table:
-        """``table()`` as a PyArrow table; objects of several kinds become their JSON text.
+        """``table()`` as a PyArrow table; see the class for what its columns are.
 
         Raises:
             MissingExtraError: PyArrow is not installed.
@@ -58,7 +62,7 @@ class Columnar:
         return pyarrow.table({name: _arrow(column) for name, column in self.table().items()})
 
     def to_polars(self) -> polars.DataFrame:
-        """``table()`` as a Polars data frame; objects of several kinds become their JSON text.
+        """``table()`` as a Polars data frame; see the class for what its columns are.
 
         Raises:
             MissingExtraError: Polars (or PyArrow, through which it goes) is not installed.
@@ -106,9 +110,24 @@ def _arrow(column: npt.NDArray[Any]) -> Any:
     if column.dtype != object:
         return pyarrow.array(np.ascontiguousarray(column))
     values = column.tolist()
-    try:
-        return pyarrow.array(values)
-    except (pyarrow.ArrowInvalid, pyarrow.ArrowTypeError, OverflowError):
-        import json
+    if not any(map(_nested, values)):
+        try:
+            return pyarrow.array(values)
+        except (
+            pyarrow.ArrowInvalid,
+            pyarrow.ArrowTypeError,
+            OverflowError,
+            UnicodeEncodeError,
+        ):
+            pass  # of several kinds, or nothing that Arrow has a type for
+    import json
 
-        return pyarrow.array([None if v is None else json.dumps(v, default=str) for v in values])
+    from trackway.api._document import json_value  # which is made of what is columns itself
+
+    texts = [None if v is None else json.dumps(json_value(v), allow_nan=False) for v in values]
+    return pyarrow.array(texts, pyarrow.string())
+
+
+def _nested(value: Any) -> bool:
+    """Whether there is a map in it: as structs all maps of a column would have the same names."""
+    return isinstance(value, dict) or (isinstance(value, list) and any(map(_nested, value)))

@@ -8,9 +8,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
-from trackway.api._history import History, Metric, resolve
+from trackway.api._history import History, Metric, axis_metric, column_names, resolve
 from trackway.api._opened import opened_index
 from trackway.api._places import Places
 from trackway.api._samples import sampled
@@ -28,8 +28,6 @@ if TYPE_CHECKING:
     from trackway.backend.index.series import SeriesAnswer
 
 __all__ = ["ConsoleLine", "StoredRun"]
-
-_AXES: Final = ("step", "time", "relative")
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,7 +183,8 @@ class StoredRun:
             keys: A name, names, or patterns with ``*``; all by default.
             x: What each point's ``x`` is: ``step``, ``time`` (seconds since 1970), ``relative``
                 (seconds since the run began), or the name of a metric: its value at the same step;
-                points at whose step it has none are left out.
+                points at whose step it has none are left out. ``metric:NAME`` is a metric of any
+                name, also of one of those three.
             samples: At most so many points a metric, at least 4; every point by default. They are
                 points that were logged, chosen so that a line drawn through them is the line
                 through all of them, as wide as a quarter of ``samples`` in pixels: of each part of
@@ -197,6 +196,7 @@ class StoredRun:
 
         Raises:
             NotFoundError: There is no metric of a name that was asked for.
+            ArgumentError: ``samples`` is less than 4, or another argument is none of its values.
         """
         for argument, value, choices in (
             ("attempts", attempts, ("live", "all")),
@@ -208,13 +208,14 @@ class StoredRun:
         if samples is not None and samples < 4:
             raise ArgumentError(f"samples={samples!r}: it is at least 4, or None for every point")
         names = self._matching(keys, self.keys())
-        axis = [] if x in _AXES else self._matching([x], self.keys())
-        wanted = list(dict.fromkeys([*names, *axis]))
+        axis = axis_metric(x)
+        wanted = list(dict.fromkeys([*names, *([] if axis is None else [self._metric(axis)])]))
         found = {
             key: resolve(key, columns, attempts=attempts, repeats=repeats, order=order)
             for key, columns in self._index.columns(self._ref, wanted).items()
         }
-        places = Places.of(x, found.get(x), self.created if x == "relative" else 0.0)
+        began = self.created if x == "relative" else 0.0
+        places = Places.of(x, None if axis is None else found[axis], began)
         told = {key: places.of_series(found[key]) for key in names}
         if samples is not None:
             told = {key: sampled(series, samples) for key, series in told.items()}
@@ -227,7 +228,8 @@ class StoredRun:
 
         Yields:
             ``step``, ``time`` (when the last of its values was logged, seconds since 1970), and the
-            value of each metric that has one at this step, exactly as logged.
+            value of each metric that has one at this step, exactly as logged. A metric that is
+            itself called ``step`` or ``time`` comes as ``metric/step``, ``metric/time``.
         """
         history = self.history(keys, attempts=attempts)
         yield from _steps_of(history)
@@ -255,7 +257,10 @@ class StoredRun:
         """
         from trackway.backend.index.series import SeriesQuery
 
-        self._matching([key], self.keys())
+        self._metric(key)
+        axis = axis_metric(x)
+        if axis is not None:
+            self._metric(axis)
         number = self._index.number(self._ref)
         assert number is not None  # it has metrics
         return self._index.series(
@@ -273,6 +278,16 @@ class StoredRun:
         found = self._index.columns(self._ref, names, SYSTEM)
         return History({key: resolve(key, columns, **every) for key, columns in found.items()})
 
+    def _metric(self, name: str) -> str:
+        there = self.keys()
+        if name not in there:
+            raise self._unknown(name, there)
+        return name
+
+    def _unknown(self, name: str, there: Sequence[str]) -> NotFoundError:
+        near = ", ".join(list(there)[:20]) or "none"
+        return NotFoundError(f"run {self.name} has no metric {name!r}; there are: {near}")
+
     def _matching(self, wanted: str | Iterable[str] | None, there: Sequence[str]) -> list[str]:
         if wanted is None:
             return list(there)
@@ -281,8 +296,7 @@ class StoredRun:
             exact = [pattern] if pattern in there else []
             fitting = exact or [key for key in there if fnmatchcase(key, pattern)]
             if not fitting:
-                near = ", ".join(list(there)[:20]) or "none"
-                raise NotFoundError(f"run {self.name} has no metric {pattern!r}; there are: {near}")
+                raise self._unknown(pattern, there)
             found += fitting
         return list(dict.fromkeys(found))
 
@@ -459,13 +473,14 @@ def _steps_of(history: History) -> Iterator[dict[str, Any]]:
     ahead = [(int(series.steps[0]), 0, key) for key, series in history.items() if len(series)]
     heapq.heapify(ahead)
     values = {key: series.values.tolist() for key, series in history.items()}
+    names = dict(zip(history, column_names(("step", "time"), list(history)), strict=True))
     while ahead:
         step = ahead[0][0]
         told: dict[str, Any] = {"step": step, "time": float("-inf")}
         while ahead and ahead[0][0] == step:
             _, place, key = heapq.heappop(ahead)
             series = history[key]
-            told[key] = values[key][place]
+            told[names[key]] = values[key][place]
             told["time"] = max(told["time"], float(series.times[place]))
             if place + 1 < len(series):
                 heapq.heappush(ahead, (int(series.steps[place + 1]), place + 1, key))

@@ -129,7 +129,9 @@ class Runs(Columnar, Sequence[StoredRun]):
     def export(
         self, folder: str | os.PathLike[str], format: str = "parquet", **options: Any
     ) -> ExportReport:
-        """Write these runs into a folder, every value exact; ``docs/export.md`` says what lies there.
+        """Write these runs into a folder, every value exact.
+
+        ``docs/export.md`` says what lies there.
 
         Args:
             folder: Where to; it is made. One that holds anything is refused without ``resume``.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import numpy.typing as npt
 
 from trackway.api._places import taken
 from trackway.backend.points import Series
@@ -16,7 +17,9 @@ def sampled(series: Series, samples: int) -> Series:
     The range of ``x`` (or of the steps) is cut into a quarter as many parts, and of each part the
     first, the lowest, the highest and the last point stay (M4: Jugel et al., "M4: A
     Visualization-Oriented Time Series Data Aggregation", VLDB 2014). NaN is neither lowest nor
-    highest. Of values that are no numbers points at even distances stay.
+    highest. A point whose ``x`` is infinite or NaN is in the part at that end, NaN in the last.
+    Of values that are no numbers, or where all points are at one place, points at even distances
+    stay.
     """
     if len(series) <= samples:
         return series
@@ -24,16 +27,28 @@ def sampled(series: Series, samples: int) -> Series:
         return taken(series, np.unique(np.linspace(0, len(series) - 1, samples).astype(np.int64)))
     x = np.asarray(series.steps if series.x is None else series.x, np.float64)
     order = np.argsort(x, kind="stable")
-    parts = samples // 4
-    low, high = x[order[0]], x[order[-1]]
-    width = (high - low) / parts
-    if not width > 0:  # one place, or none that is a number
+    part = _parts(x[order], samples // 4)
+    if part is None:
         return taken(series, np.unique(np.linspace(0, len(series) - 1, samples).astype(np.int64)))
-    part = np.minimum(((x[order] - low) / width).astype(np.int64), parts - 1)
     starts = np.flatnonzero(np.append(True, part[1:] != part[:-1]))
     ends = np.append(starts[1:], len(part)) - 1
-    values = series.values[order].astype(np.float64)
+    values = series.values[order]
     number = np.repeat(np.arange(len(starts)), ends - starts + 1)
-    lowest = np.lexsort((values, number))[starts]  # NaN sorts behind every number
-    highest = np.lexsort((-values, number))[starts]
+    rising = np.lexsort((values, number))
+    lowest = rising[starts]  # NaN sorts behind every number
+    highest = np.lexsort((-values, number))[starts] if values.dtype.kind == "f" else rising[ends]
     return taken(series, np.unique(order[np.concatenate([starts, lowest, highest, ends])]))
+
+
+def _parts(x: npt.NDArray[np.float64], parts: int) -> npt.NDArray[np.int64] | None:
+    """Which part of the range of rising ``x`` each is in; None where the range has no width."""
+    there = x[np.isfinite(x)]
+    if not len(there):
+        return None
+    # Halved: the difference of two float64 may be beyond float64.
+    low, width = there[0] / 2, there[-1] / 2 - there[0] / 2
+    if not width > 0:
+        return None
+    within = np.clip(np.nan_to_num(x, nan=np.inf), there[0], there[-1])
+    part: npt.NDArray[np.int64] = ((within / 2 - low) / width * parts).astype(np.int64)
+    return np.minimum(part, parts - 1)

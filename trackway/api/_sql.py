@@ -34,10 +34,14 @@ _TOLD_COLUMNS: Final = 60
 _WORDS: Final = re.compile(r"\w+")
 
 
-def cache_folder(root: Path, attempts: str = "live", repeats: str = "last") -> Path:
+def cache_folder(
+    root: Path, attempts: str = "live", repeats: str = "last", cache: Path | None = None
+) -> Path:
     """Where the files for SQL over a root are kept. Everything in it can be deleted."""
     given = os.environ.get(CACHE_VARIABLE)
-    if given:
+    if cache is not None:
+        base = cache
+    elif given:
         base = Path(given).expanduser().absolute()
     else:
         from platformdirs import user_cache_dir
@@ -124,7 +128,7 @@ def opened(
     options = Options("parquet", None, attempts, repeats)
     _check(duckdb, sql)
     runs = api.runs(project, filter=filter)
-    folder = cache_folder(api.root, attempts, repeats)
+    folder = cache_folder(api.root, attempts, repeats, api._cache)
     folder.mkdir(parents=True, exist_ok=True)
     words = {word.lower() for word in _WORDS.findall(sql)}
     parts = [name for name in ("points", "system") if name in words]

@@ -161,8 +161,7 @@ class Verifier:
 
 def damaged_bytes(run: StoredRun) -> int:
     """How many bytes of a run's logs were passed over as damaged when it was read."""
-    run._told  # noqa: B018 - reads the logs
-    return sum(damage.size for written in run._logs.writers for damage in written.damage)
+    return run._index.damaged(run._ref)
 
 
 def _count(report: LogReport, batch: Batch, widths: dict[tuple[int, int], int]) -> None:

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from trackway.api import Api, StoredRun
-from trackway.api._document import definition_of, flatten, json_value
-from trackway.api._verify import damaged_bytes
+from trackway.api import Api
+from trackway.api._document import flatten, json_value
 from trackway.backend.file.attempts import first_header
 from trackway.backend.file.folder import logs, run_folders
 from trackway.cli._text import plural
@@ -23,6 +22,16 @@ _FURTHER_MEASURES: Final = 4
 """How many metrics without a goal are shown beside those with one."""
 
 _PLAIN_ORDERS: Final = ("created", "name", "duration", "state")
+
+
+_FIELDS: Final = {
+    name: name
+    for name in (
+        "project id name state created ended duration_s attempts tags notes group job_type "
+        "config summary lost_points troubles damaged_bytes"
+    ).split()
+} | {"duration_s": "duration"}
+"""What ``--json`` says of a run, by the run table's name for it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,46 +63,26 @@ class Listed:
     notes: tuple[str, ...]
 
     @classmethod
-    def of(cls, run: StoredRun) -> Listed:
-        """What a list needs of this run."""
-        document = _document(run)
+    def of(cls, row: Mapping[str, Any]) -> Listed:
+        """What a list needs of this row of the run table."""
+        document = {field: row[name] for field, name in _FIELDS.items()}
         summary = flatten(document["summary"])
-        definitions = {name: _definition(run, name) for name in summary}
         return cls(
             document,
             flatten(document["config"]),
             summary,
-            {name: d.goal for name, d in definitions.items() if d is not None and d.goal},
-            frozenset(name for name, d in definitions.items() if d is not None and d.hidden),
+            _by_leaf(summary, row["goals"]),
+            frozenset(_by_leaf(summary, dict.fromkeys(row["hidden"], ""))),
             _notes(document),
         )
 
 
-def _document(run: StoredRun) -> dict[str, Any]:
-    return {
-        "project": run.project,
-        "id": run.id,
-        "name": run.name,
-        "state": run.state,
-        "created": run.created,
-        "ended": run.ended,
-        "duration_s": run.duration_s,
-        "attempts": len(run.attempts),
-        "tags": list(run.tags),
-        "notes": run.notes,
-        "group": run.group,
-        "job_type": run.job_type,
-        "config": run.config,
-        "summary": run.summary,
-        "lost_points": run.lost_points,
-        "troubles": len(run.troubles),
-        "damaged_bytes": damaged_bytes(run),
-    }
-
-
-def _definition(run: StoredRun, name: str) -> Any:
+def _by_leaf(summary: Mapping[str, Any], defined: Mapping[str, str]) -> dict[str, str]:
     """Of ``val/loss``, and of ``val/loss.min`` where the summary holds several statistics."""
-    return definition_of(run, name) or definition_of(run, name.rpartition(".")[0])
+    if not defined:
+        return {}
+    near = ((name, name if name in defined else name.rpartition(".")[0]) for name in summary)
+    return {name: defined[known] for name, known in near if known in defined}
 
 
 def _notes(document: dict[str, Any]) -> tuple[str, ...]:

@@ -5,14 +5,14 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from itertools import zip_longest
-from pathlib import Path
 from typing import Final
 
 import click
 from rich.console import Console
 from rich.text import Text
 
-from trackway.api import Api, StoredRun
+from trackway.api import Api
+from trackway.cli._lines import in_lines
 from trackway.cli._listing import (
     Listed,
     Measure,
@@ -20,7 +20,6 @@ from trackway.cli._listing import (
     differing,
     measures,
     ordered,
-    run_places,
 )
 from trackway.cli._options import api_option, as_json, json_option
 from trackway.cli._parts import GAP, Column, Columns, print_lines
@@ -49,6 +48,7 @@ Examples:
   trackway ls
   trackway ls digits --order -summary.val/accuracy --limit 5
   trackway ls --order config.lr
+  trackway ls --filter 'summary["val/acc"] > 0.9 and created > "2 days ago"'
   trackway ls --json | jq -r '.runs[] | select(.state == "failed").id'
 """
 )
@@ -61,49 +61,71 @@ Examples:
     help="created, name, duration, state, config.NAME or summary.NAME; with a leading - "
     "descending. Runs without a value come last.",
 )
+@click.option(
+    "--filter",
+    "filter",
+    metavar="EXPR",
+    help="Only runs that fit, such as 'config.lr < 0.01 and state == \"finished\"'; see "
+    "docs/filter.md.",
+)
 @click.option("--limit", type=click.IntRange(min=1), help="At most so many runs.")
+@click.option("--archived", is_flag=True, help="The runs that were archived, instead of the rest.")
 @json_option
 @api_option
 def command(
-    api: Api, project: str | None, order: str, limit: int | None, for_program: bool
+    api: Api,
+    project: str | None,
+    order: str,
+    filter: str | None,
+    limit: int | None,
+    archived: bool,
+    for_program: bool,
 ) -> None:
     """List the runs of PROJECT, or of all projects, newest first.
 
     Beside each run stand the configuration values and metrics that tell the runs apart, as many
     as there is room for: first the metrics with a goal (define_metric), the best value in bold.
     """
-    places = run_places(api, project)
-    total = len(places)
+    with Bar("Reading new records", unit="B") as bar:
+        api.refresh(bar.update)
+    with in_lines():
+        found = api.runs(project, filter=filter, archived=archived)
+    _tell_unreadable(api)
+    total = len(found)
     if limit is not None and order in ("created", "-created"):
-        # Reading a run takes time; which are the newest is known before.
-        places = places[:limit] if order == "-created" else places[-limit:]
-    runs = _read(api, places)
-    chosen = ordered(runs, order)[:limit]
+        found = found[:limit] if order == "-created" else found[-limit:]
+    chosen = ordered([Listed.of(row) for row in found.documents()], order)[:limit]
     if for_program:
         click.echo(as_json({"root": str(api.root), "runs": [run.document for run in chosen]}))
         return
     screen = console()
     if not chosen:
-        place = f"{api.root}" if project is None else f"project {project} in {api.root}"
-        screen.print(Text(f"No runs in {clean(place)} yet. {_FIRST_STEPS}"), soft_wrap=True)
+        _tell_nothing(api, screen, project, filter, archived=archived)
         return
     _print_runs(screen, chosen)
     if len(chosen) < total:
         _tell(screen, f"{len(chosen)} of {plural(total, 'run')}")
 
 
-def _read(api: Api, places: Sequence[tuple[str, Path]]) -> list[Listed]:
-    """The runs, one in memory at a time; one that cannot be read is told and left out."""
-    runs = []
-    with Bar("Reading runs", len(places)) as bar:
-        for project, folder in places:
-            try:
-                runs.append(Listed.of(StoredRun(api.root, project, folder.name)))
-            except OSError as error:
-                told = f"{project}/{folder.name} cannot be read: {error.strerror or error}"
-                click.echo(clean(told), err=True)
-            bar.advance()
-    return runs
+def _tell_nothing(
+    api: Api, screen: Console, project: str | None, filter: str | None, *, archived: bool
+) -> None:
+    place = clean(f"{api.root}" if project is None else f"project {project} in {api.root}")
+    there = len(api.runs(project))
+    if there and (filter or archived):
+        told = "fit" if filter else "were archived"
+        screen.print(Text(f"None of {plural(there, 'run')} in {place} {told}."), soft_wrap=True)
+        return
+    if there:
+        told = f"All {plural(there, 'run')} in {place} were archived: trackway ls --archived."
+        screen.print(Text(told), soft_wrap=True)
+        return
+    screen.print(Text(f"No runs in {place} yet. {_FIRST_STEPS}"), soft_wrap=True)
+
+
+def _tell_unreadable(api: Api) -> None:
+    for name, error in api.unreadable().items():
+        click.echo(clean(f"{name} cannot be read: {error.strerror or error}"), err=True)
 
 
 def _print_runs(screen: Console, runs: Sequence[Listed]) -> None:

@@ -16,6 +16,12 @@ class Missing:
     def __repr__(self) -> str:
         return "MISSING"
 
+    def __bool__(self) -> bool:
+        return False
+
+    def __reduce__(self) -> str:
+        return "MISSING"  # a copy is the same one
+
 
 MISSING: Final = Missing()
 

@@ -21,6 +21,7 @@ from trackway.backend.points import Metric, resolve
 __all__ = ["Points", "Writers", "columns_of", "metric_of", "metrics_of"]
 
 CACHE_BYTES: Final = 128 << 20
+HEADS_KEPT: Final = 16
 CELLS_KEPT: Final = 512
 """Pyramids of chunks that are kept decoded: about 50 kB each."""
 
@@ -73,6 +74,8 @@ class Points:
         self._names: dict[int, str] = {}
         self._numbers: dict[tuple[str, str], int] = {}
         self._cells: OrderedDict[int, Cells] = OrderedDict()
+        self._heads: OrderedDict[tuple[Any, ...], Mapping[int, list[Chunk]]] = OrderedDict()
+        self._lock = threading.Lock()
 
     def names(self, reading: Reading, keys: Collection[int]) -> Mapping[int, str]:
         """At least the names of these keys, by number."""
@@ -90,6 +93,28 @@ class Points:
         keys = reading.keys()
         self._names = {key.key: key.name for key in keys}
         self._numbers = {(key.space, key.name): key.key for key in keys}
+
+    def heads(
+        self, reading: Reading, revision: int, runs: Sequence[int], key: int, *, cells: bool = False
+    ) -> Mapping[int, list[Chunk]]:
+        """The chunks of a key in these runs, by run, without their values.
+
+        A chart is asked for again and again: those of the last questions are kept, as long as the
+        store is at the same revision.
+        """
+        question = (revision, tuple(runs), key, cells)
+        with self._lock:
+            known = self._heads.get(question)
+        if known is None:
+            found: dict[int, list[Chunk]] = {}
+            for chunk in reading.chunks(runs, [key], data=False, cells=cells):
+                found.setdefault(chunk.run, []).append(chunk)
+            known = found
+            with self._lock:
+                self._heads[question] = known
+                while len(self._heads) > HEADS_KEPT:
+                    self._heads.popitem(last=False)
+        return known
 
     def cells(self, chunk: int, data: bytes) -> Cells:
         """The pyramid of a chunk."""

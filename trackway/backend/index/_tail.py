@@ -7,6 +7,7 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
+from trackway.backend.file.deletions import DELETION_EVENTS
 from trackway.backend.file.reader import Batch, LogReader, Position, Rows
 from trackway.backend.file.run_logs import Written
 from trackway.backend.index.discover import Seen
@@ -85,6 +86,11 @@ class Tail:
         """Bytes that are not in the index."""
         return self.reader.offset - self.start
 
+    @property
+    def tells_deletions(self) -> bool:
+        """Whether something is deleted in what is not in the index."""
+        return any(event.type in DELETION_EVENTS for _, event in self.written.events)
+
     def begin_afresh(self) -> None:
         """Take the log in from its start; keysets that are known stay known."""
         self.afresh = True
@@ -159,5 +165,6 @@ class Tail:
                         rows.values[mine],
                     )
                 )
+        rest.damage = [damage for damage in self.written.damage if damage.offset >= offset]
         rest.events = [entry for entry in self.written.events if entry[0] >= offset]
         return rest

@@ -65,6 +65,7 @@ class View:
         self._root = root
         self._refs = refs
         self._points = points
+        self._revision = reading.revision()
         self._started = started
         self._shared: dict[tuple[int, ...], tuple[Values, Values]] = {}
         self._orders: dict[int, dict[int, tuple[int, int]]] = {}
@@ -156,13 +157,11 @@ class View:
 
     def _chunks(
         self, runs: Sequence[int], name: str, space: str, *, cells: bool = False
-    ) -> dict[int, list[Chunk]]:
+    ) -> Mapping[int, list[Chunk]]:
         key = self._points.number(self.reading, space, name)
-        found: dict[int, list[Chunk]] = {}
-        if key is not None:
-            for chunk in self.reading.chunks(runs, [key], data=False, cells=cells):
-                found.setdefault(chunk.run, []).append(chunk)
-        return found
+        if key is None:
+            return {}
+        return self._points.heads(self.reading, self._revision, runs, key, cells=cells)
 
     def _parts(self, run: int, name: str, space: str) -> list[Part]:
         """The points of a metric that are behind the index."""

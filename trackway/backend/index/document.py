@@ -38,6 +38,7 @@ class ToldLog:
     number: int
     path: Path
     header: Header | None
+    damaged: int = 0
     events: list[tuple[int, Event]] = field(default_factory=list)
     rows: list[Rows] = field(default_factory=list)
 
@@ -77,6 +78,11 @@ class ToldLogs:
         return [(log, event) for _, _, _, log, event in found]
 
     @property
+    def damaged(self) -> int:
+        """Bytes of the logs that belong to no readable frame."""
+        return sum(log.damaged for log in self.writers)
+
+    @property
     def order(self) -> dict[int, tuple[int, int]]:
         """For each log its place in the order of writers, and its attempt."""
         return {log.number: (number, log.attempt) for number, log in enumerate(self.writers)}
@@ -99,7 +105,9 @@ def told_logs(
     told: dict[int, ToldLog] = {}
     for line in lines:
         state = LogState.unpack(states.get(line.log))
-        log = told[line.log] = ToldLog(line.log, folder / line.name, state.position.header)
+        log = told[line.log] = ToldLog(
+            line.log, folder / line.name, state.position.header, state.damaged
+        )
         if state.points and log.header is None:
             log.rows.append(_sign_of_rows(line.mtime_ns / 1e9))
     for row in reading.events([run]):
@@ -112,6 +120,7 @@ def told_logs(
             told[line.log].header = told[line.log].header or tail.reader.header
             told[line.log].events += rest.events
             told[line.log].rows += rest.rows
+            told[line.log].damaged += sum(size for _, size in rest.damage)
     return ToldLogs(told.values())
 
 
@@ -158,11 +167,21 @@ def _statistic(metric: Metric, kind: str, goal: str | None) -> Any:
 
 
 def row_of(
-    ref: RunRef, record: RunRecord, metrics: Mapping[str, Metric], now: float | None = None
+    ref: RunRef,
+    record: RunRecord,
+    metrics: Mapping[str, Metric],
+    *,
+    damaged: int = 0,
+    now: float | None = None,
 ) -> dict[str, Any]:
     """The run as one row of the run table: plain values, config and summary nested.
 
-    ``duration`` of a run that runs is what it took up to ``now`` (the present by default).
+    Args:
+        ref: Which run.
+        record: What its events tell.
+        metrics: The statistics of its metrics.
+        damaged: Bytes of its logs that cannot be read.
+        now: Up to when a run that runs has taken its time; the present by default.
     """
     now = time.time() if now is None else now
     attempts = record.attempts
@@ -190,8 +209,26 @@ def row_of(
         "branch": git.get("branch"),
         "exit_code": last.exit_code if last else None,
         "points": sum(metric.count for metric in metrics.values()),
+        "lost_points": record.lost_points,
+        "troubles": len(record.troubles),
+        "damaged_bytes": damaged,
+        "goals": _defined(record, metrics, "goal"),
+        "hidden": sorted(_defined(record, metrics, "hidden")),
         "config": record.config,
         "summary": summary_of(record, metrics),
+    }
+
+
+def _defined(record: RunRecord, metrics: Mapping[str, Metric], what: str) -> dict[str, Any]:
+    """What ``define_metric`` said of the names in the summary, where it did."""
+    if not record.definitions:
+        return {}
+    names = {*metrics, *record.summary}
+    found = {name: record.definition(name) for name in names}
+    return {
+        name: told
+        for name, definition in sorted(found.items())
+        if definition is not None and (told := getattr(definition, what))
     }
 
 
@@ -203,7 +240,7 @@ def document_of(
     keys = reading.keys_of([run], METRIC).get(run, [])
     chunks = reading.chunks([run], keys, data=False) if keys else []
     metrics = metrics_of(reading, points or Points(), chunks, told.order)
-    return pack_document(row_of(ref, tell_record(told), metrics))
+    return pack_document(row_of(ref, tell_record(told), metrics, damaged=told.damaged))
 
 
 def pack_document(row: Mapping[str, Any]) -> bytes:

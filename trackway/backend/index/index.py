@@ -6,9 +6,12 @@ import contextlib
 import os
 import threading
 import time
+import weakref
 from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Final, TypeVar
+
+import numpy as np
 
 from trackway.backend.file.folder import logs
 from trackway.backend.file.format import METRIC, Event
@@ -20,6 +23,7 @@ from trackway.backend.index.contract import (
     IndexDamagedError,
     IndexReplacedError,
     IndexStore,
+    Reading,
     RunRef,
 )
 from trackway.backend.index.document import ToldLog, row_of
@@ -28,7 +32,7 @@ from trackway.backend.index.indexer import Changes, Indexer, IndexUnwritableErro
 from trackway.backend.index.keys import KeyNames
 from trackway.backend.index.memory import MemoryStore
 from trackway.backend.index.place import index_place
-from trackway.backend.index.rows import Rows, changed_enough, remake_snapshot
+from trackway.backend.index.rows import Rows, remake_snapshot
 from trackway.backend.index.series import SeriesAnswer, SeriesQuery, series
 from trackway.backend.index.source import CellLine, Line
 from trackway.backend.index.sqlite import SqliteStore, delete
@@ -50,6 +54,8 @@ RUNNING_S: Final = 1.0
 _TRIES: Final = 5
 
 T = TypeVar("T")
+
+_all: weakref.WeakSet[Index] = weakref.WeakSet()
 
 
 class Index:
@@ -81,11 +87,13 @@ class Index:
         self._lock = threading.RLock()
         self._started: dict[int, float] = {}
         self._rows: Rows | None = None
+        self._weighed = -1  # the revision at which it was decided whether a snapshot is due
         self._live: dict[int, tuple[object, float, dict[str, object]]] = {}
         self._table: tuple[Rows, Table] | None = None
         self._looked_at = float("-inf")
         self._look_took = 0.0
         self._pid = os.getpid()
+        _all.add(self)
         self._begin()
 
     @classmethod
@@ -155,16 +163,17 @@ class Index:
         if self._pid != os.getpid():
             self._pid = os.getpid()
             self._parents = self._store  # kept from being collected
-            self._begin()
+            self._begin_again(delete=False)
 
     def _look(self) -> None:
         """Refresh: the whole root if that is due, else what is known to change."""
-        waited = time.perf_counter() - self._looked_at
-        if waited >= LOOK_SHARE * self._look_took or self._look_took < 0.005:
-            self._refresh()
-            return
-        refs = self._indexer.refs
-        self._refresh([refs[run] for run in self._indexer.tails if run in refs])
+        with self._lock:
+            waited = time.perf_counter() - self._looked_at
+            if waited >= LOOK_SHARE * self._look_took or self._look_took < 0.005:
+                self._refresh()
+                return
+            refs = self._indexer.refs
+            self._refresh([refs[run] for run in self._indexer.tails if run in refs])
 
     def _healed(self, ask: Callable[[], T]) -> T:
         """What was asked; if the index turns out to be damaged, from one that is made anew.
@@ -177,15 +186,33 @@ class Index:
             except IndexUnwritableError:
                 with self._lock:
                     self._store.close()
-                    self._open_store, self.kept = MemoryStore, False
-                    self._begin()
+                    self._begin_in_memory()
             except (IndexDamagedError, FormatError) as error:
                 with self._lock:
                     self._store.close()
-                    if not isinstance(error, IndexReplacedError):
-                        self._delete_store()
-                    self._begin()
+                    self._begin_again(delete=not isinstance(error, IndexReplacedError))
         return ask()
+
+    def _begin_again(self, *, delete: bool) -> None:
+        try:
+            if delete:
+                self._delete_store()
+            self._begin()
+        except (OSError, IndexDamagedError):
+            self._begin_in_memory()
+
+    def _begin_in_memory(self) -> None:
+        self._open_store, self._delete_store, self.kept = MemoryStore, lambda: None, False
+        self._begin()
+
+    @contextlib.contextmanager
+    def _reading(self) -> Iterator[Reading]:
+        """A block of the store; nothing else is touched in it, so what fails is the store."""
+        try:
+            with self._store.read() as reading:
+                yield reading
+        except OSError as error:
+            raise IndexUnwritableError(f"the index cannot be read: {error}") from error
 
     @contextlib.contextmanager
     def _view(self, refs: Collection[RunRef]) -> Iterator[View]:
@@ -198,7 +225,11 @@ class Index:
                     for ref in refs
                     if (number := self._indexer.numbers.get(ref)) is not None
                 }
-                with self._store.read() as reading:
+                if len(refs) == 1 and (error := self._indexer.unreadable.get(next(iter(refs)))):
+                    raise error
+                with self._reading() as reading:
+                    if not self._indexer.joins(reading, numbers):
+                        continue
                     try:
                         view = View(
                             reading,
@@ -211,9 +242,6 @@ class Index:
                     except StaleError:
                         self._indexer.forget(numbers)
                         continue
-                    for ref in refs:
-                        if len(refs) == 1 and ref in self._indexer.unreadable:
-                            raise self._indexer.unreadable[ref]
                     yield view
                     return
             raise IndexBusyError("the index changes faster than it can be read: ask again")
@@ -229,8 +257,9 @@ class Index:
 
     def refs(self) -> list[RunRef]:
         """Every run that is there now, sorted; those included that somebody deleted."""
-        self._healed(self._look)
-        return sorted(self._indexer.numbers)
+        with self._lock:
+            self._healed(self._look)
+            return sorted(self._indexer.numbers)
 
     def number(self, ref: RunRef) -> int | None:
         """The number by which queries call a run; None where there is no such run."""
@@ -269,18 +298,18 @@ class Index:
     def _current_rows(self) -> Rows:
         with self._lock:
             self._look()
-            rows = self._rows
+            with self._reading() as reading:
+                revision = reading.revision()
+            if self.kept and revision != self._weighed:
+                self._weighed = revision
+                remake_snapshot(self._store)
             over = self._live_rows()
-            with self._store.read() as reading:
+            rows = self._rows
+            with self._reading() as reading:
                 # Rows that stayed are the same objects, so comparing them takes no time.
-                same = rows is not None and rows.revision == reading.revision()
-                unchanged = same and rows is not None and rows.over == over
-                if rows is None or not unchanged:
+                if rows is None or rows.revision != reading.revision() or rows.over != over:
                     present = list(self._indexer.refs)
                     rows = Rows(self._store_columns, reading, present, over, rows)
-            if self.kept and remake_snapshot(self._store, rows, changed_enough):
-                with self._store.read() as reading:
-                    rows = Rows(self._store_columns, reading, list(self._indexer.refs), over, None)
             self._rows = rows
             return rows
 
@@ -309,7 +338,8 @@ class Index:
             with self._view(stale) as view:
                 for run in view.runs:
                     ref = view.ref(run)
-                    row = row_of(ref, tell_record(view.told(run)), view.metrics(run))
+                    told = view.told(run)
+                    row = row_of(ref, tell_record(told), view.metrics(run), damaged=told.damaged)
                     self._live[run] = self._indexer.version(ref), now, row
                     rows[run] = row
         self._live = {run: self._live[run] for run in rows}
@@ -318,15 +348,12 @@ class Index:
     def _running(self) -> set[int]:
         """Runs that ran when their rows were made: their silence is judged anew."""
         if self._rows is None:
-            with self._store.read() as reading:
+            with self._reading() as reading:
                 rows = Rows(self._store_columns, reading, list(self._indexer.refs), {}, None)
             self._rows = rows
         states = self._rows.column(("state",))
-        return {
-            int(self._rows.runs[row])
-            for row, state in enumerate(states.values())
-            if state == "running"
-        }
+        codes = [code for code, text in enumerate(states.vocabulary) if text == "running"]
+        return set(self._rows.runs[np.isin(states.codes, codes)].tolist()) if codes else set()
 
     # -- one run ---------------------------------------------------------------------------
 
@@ -337,6 +364,14 @@ class Index:
             return tell_record(view.told(next(iter(view.runs)))) if view.runs else RunRecord()
 
         return self._ask([ref], tell)
+
+    def damaged(self, ref: RunRef) -> int:
+        """Bytes of a run's logs that belong to no readable frame."""
+        return self._ask([ref], lambda view: sum(view.told(run).damaged for run in view.runs))
+
+    def unreadable(self) -> dict[RunRef, OSError]:
+        """Why logs of these runs could not be read, when it was last tried."""
+        return dict(self._indexer.unreadable)
 
     def keys(self, ref: RunRef, space: str = METRIC) -> list[str]:
         """The names of a run's metrics, sorted."""
@@ -410,9 +445,17 @@ class Index:
             return KeyNames(sorted({name for run in view.runs for name in view.keys(run, space)}))
 
         if refs is None:
-            self._healed(self._look)
-            refs = self._indexer.numbers.keys()
+            refs = self.refs()
         return self._ask(list(refs), told)
+
+
+def _free_locks() -> None:
+    """In a forked child: the threads that held them are not there to let go of them."""
+    for index in list(_all):
+        index._lock = threading.RLock()
+
+
+os.register_at_fork(after_in_child=_free_locks)
 
 
 class _Source:

@@ -8,13 +8,13 @@ checks within its transaction that the log stands where it began to read, and dr
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from trackway.backend.file.deletions import DELETION_EVENTS, Deletions
+from trackway.backend.file.deletions import Deletions
 from trackway.backend.file.format import FRAME
 from trackway.backend.index._points import Points
 from trackway.backend.index._seal import bunches, seal_points
@@ -57,7 +57,7 @@ Progress = Callable[[int, int], None]
 
 
 class IndexUnwritableError(TrackwayError):
-    """The place of the index takes no more: its disk is full, or may not be written."""
+    """The place of the index is of no use: its disk is full or failing, or may not be written."""
 
 
 @dataclass(slots=True)
@@ -112,7 +112,7 @@ class Indexer:
 
     def sync(self) -> None:
         """Take over what other processes put into the index."""
-        with self.store.read() as reading:
+        with self._read() as reading:
             revision = reading.revision()
             if revision == self._revision:
                 return
@@ -160,6 +160,23 @@ class Indexer:
             self.tails.pop(run, None)
         self._revision = -1
 
+    def joins(self, reading: Reading, refs: Mapping[int, RunRef]) -> bool:
+        """Whether the index says of these runs what this indexer and its tails go by.
+
+        Another process may have put something else there since the last ``refresh``.
+        """
+        if reading.revision() == self._revision:
+            return True
+        logs: dict[RunRef, dict[str, int]] = {ref: {} for ref in refs.values()}
+        for line in reading.logs(refs):
+            ref = refs[line.run]
+            logs[ref][line.name] = line.log
+            if line.log not in self.tails.get(line.run, {}):
+                seen = Seen(line.inode, line.size, line.mtime_ns)
+                if self._covered[ref].get(line.name) != seen:
+                    return False
+        return all(self._logs.get(ref) == found for ref, found in logs.items())
+
     def version(self, ref: RunRef) -> tuple[object, ...]:
         """Changes when anything about the run does."""
         covered = self._covered.get(ref, {})
@@ -180,11 +197,32 @@ class Indexer:
             refs: The runs; None looks at the whole root, which also finds new runs.
             progress: Is told how many bytes of how many were read.
         """
+        try:
+            return self._refresh(refs, progress)
+        except BaseException:
+            # What is kept in memory may be half of what it should be: it is read again.
+            self.abandon()
+            raise
+
+    def abandon(self) -> None:
+        """Drop all that is kept in memory: the store goes on without it."""
+        self.tails.clear()
+        self._waiting, self._waiting_bytes = [], 0
+        self._revision = -1
+
+    def _refresh(self, refs: Collection[RunRef] | None, progress: Progress | None) -> Changes:
         self.sync()
         look = self._sight.all() if refs is None else self._sight.at(refs)
         changes = Changes()
         todo = [ref for ref, logs in look.logs.items() if self._covered.get(ref) != logs]
+        if self.unreadable:
+            for ref in look.logs.keys() | look.gone:
+                self.unreadable.pop(ref, None)
+        self.unreadable.update(look.unreadable)
         gone = [ref for ref in look.gone if ref in self.numbers]
+        if refs is None:  # also those that another process found, and we never saw
+            there = look.logs.keys() | look.unreadable.keys() | look.gone
+            gone += [ref for ref in self.numbers if ref not in there]
         if not todo and not gone:
             return changes
         self._register(todo, gone, look, changes)
@@ -267,7 +305,9 @@ class Indexer:
                 read.append(tail)
                 changes.bytes += max(0, tail.reader.offset - before)
                 changes.runs.add(number)
-        if any(event.type in DELETION_EVENTS for tail in read for _, event in tail.written.events):
+        if any(tail.tells_deletions for tail in read):
+            for tail in read:  # those that tell it are asked when the others are put into the index
+                self.tails.setdefault(number, {})[tail.log] = tail
             read = self._apply_deletions(ref, read)
         for tail in read:
             self.tails.setdefault(number, {})[tail.log] = tail
@@ -275,7 +315,7 @@ class Indexer:
                 self._wait(tail)
 
     def _tail(self, ref: RunRef, name: str, log: int) -> Tail:
-        with self.store.read() as reading:
+        with self._read() as reading:
             state = reading.states([log]).get(log)
         return Tail(log, self.numbers[ref], self.root / ref.project / ref.id / name, state)
 
@@ -305,7 +345,7 @@ class Indexer:
         """Points were deleted: every log whose points that concerns is taken in anew."""
         self._flush()
         number = self.numbers[ref]
-        with self.store.read() as reading:
+        with self._read() as reading:
             fingerprint = run_deletions(reading, number, read).fingerprint
             states = reading.states(self._logs[ref].values())
         mine = {tail.log: tail for tail in read}
@@ -326,8 +366,17 @@ class Indexer:
             if state.position.offset and state.deletions != deletions.fingerprint:
                 writing.clear_log(line.log)
                 writing.put_logs([line._replace(inode=0, size=0, mtime_ns=0, offset=0)])
+                self._revision = -1
                 self._drop(run, line.log)
                 self._covered[self.refs[run]][line.name] = Seen(0, 0, 0)
+
+    @contextmanager
+    def _read(self) -> Iterator[Reading]:
+        try:
+            with self.store.read() as reading:
+                yield reading
+        except OSError as error:
+            raise IndexUnwritableError(f"the index cannot be read: {error}") from error
 
     @contextmanager
     def _write(self) -> Iterator[Writing]:
@@ -394,10 +443,20 @@ class Indexer:
         # Also what is told behind the index: it was seen, and the answers go by it already.
         known = self.tails.get(run, {}) | {tail.log: tail for tail in fresh}
         deletions = run_deletions(writing, run, known.values())
+        alters = False
         for tail in fresh:
+            alters |= tail.afresh or tail.tells_deletions
+            if tail.start and not tail.afresh and tail.state.deletions != deletions.fingerprint:
+                stale.append(tail)
+                alters = True
+                continue
             state = tail.next_state(deletions.fingerprint)
             self._seal(writing, tail, deletions, state, lines[tail.log])
             sealed.append((tail, state))
+        if alters:
+            # Invariant: in no committed state are there chunks made with other deletions than it
+            # tells. What is not sealed here is read again, from its start.
+            self._take_up_deletions(writing, run, deletions)
         writing.put_document(run, document_of(writing, run, self.refs[run], self.root, self.points))
 
     def _seal(

@@ -6,7 +6,9 @@ in their order: means agree within 1e-12 of the largest magnitude in the bucket.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -21,6 +23,8 @@ __all__ = ["Buckets", "reduce_cells", "reduce_lines", "warm"]
 Array = npt.NDArray[Any]
 Bounds = npt.NDArray[np.int64]
 
+_WORKERS: Final = min(4, os.cpu_count() or 1)
+_LINES_A_WORKER: Final = 32
 _BLOCK_BYTES: Final = 1 << 19
 """Lines of equal steps are reduced together as long as they stay in the processor's cache."""
 
@@ -113,8 +117,19 @@ def reduce_lines(
     kernels = _numba.load() if compiled else None if compiled is False else _numba.loaded()
     if kernels is not None:
         parts = tuple(getattr(out, name) for name in Buckets.__slots__)
-        for line, edges, row in zip(values, bounds, rows, strict=True):
-            kernels.reduce_line(line, edges, row, *parts)
+        jobs = list(zip(values, bounds, rows, strict=True))
+
+        def reduce(first: int, step: int) -> None:
+            for line, edges, row in jobs[first::step]:
+                kernels.reduce_line(line, edges, row, *parts)
+
+        workers = min(_WORKERS, len(jobs) // _LINES_A_WORKER)
+        if workers < 2:
+            reduce(0, 1)
+            return
+        # A compiled kernel holds no lock, and each line fills a row of its own.
+        with ThreadPoolExecutor(workers) as pool:
+            list(pool.map(reduce, range(workers), [workers] * workers))
         return
     start = 0
     while start < len(values):

@@ -8,6 +8,7 @@ changed documents are decoded and laid over. The answer is the same with and wit
 from __future__ import annotations
 
 import functools
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Final
@@ -29,6 +30,9 @@ REMAKE_LEAST: Final = 500
 
 MOST_PATHS: Final = 4000
 """Columns in a snapshot; names that only few runs have are looked up in the documents."""
+
+MOST_CELLS: Final = 8_000_000
+"""Values in a snapshot: while it is made, each takes some 32 bytes."""
 
 _ROWS: Final = "table/rows"
 _COLUMN: Final = "table/column/"
@@ -108,17 +112,18 @@ class Rows:
             else np.empty(0, np.int64)
         )
         there = np.asarray(present, np.int64)
-        new = np.setdiff1d(there, known)
+        changed = self._documents.keys() | self.over.keys()
+        told_of = np.fromiter(changed, np.int64, len(changed))
+        # A run of which nothing could be read has no document, and is no row.
+        new = np.intersect1d(np.setdiff1d(there, known), told_of)
         kept = np.flatnonzero(np.isin(known, there))
         runs = np.concatenate([known[kept], new])
-        changed = self._documents.keys() | self.over.keys()
-        told = np.flatnonzero(np.isin(runs, np.fromiter(changed, np.int64, len(changed))))
+        told = np.flatnonzero(np.isin(runs, told_of))
         # Row 0 of the snapshot stands in for those it does not have: they are laid over.
         self._take = np.concatenate([kept, np.zeros(len(new), np.int64)])
         self._is_whole = not len(new) and len(kept) == len(known)
         self.runs, self._told = runs, told
         self._rows = [self._row(int(runs[place])) for place in told.tolist()]
-        self._untold = np.setdiff1d(np.arange(len(kept), len(runs)), told)
         gone = self.column(("deleted",))
         deleted = (gone.kinds == 3) & (gone.numbers == 1.0)
         if deleted.any():
@@ -130,8 +135,6 @@ class Rows:
                 row for row, stays in zip(self._rows, keep.tolist(), strict=True) if stays
             ]
             self._told = back[told[keep]]
-            self._untold = back[self._untold]
-            self._untold = self._untold[self._untold >= 0]
             self._take, self.runs = self._take[live], runs[live]
             self._is_whole = False
             self._columns = {}
@@ -165,8 +168,6 @@ class Rows:
             column = base
         else:
             column = base.take(self._take)
-        if len(self._untold):
-            column = column.with_values(self._untold, [MISSING] * len(self._untold))
         if len(self._told):
             column = column.with_values(self._told, [value_at(row, path) for row in self._rows])
         return column
@@ -272,40 +273,41 @@ def _path_of(path: Path, name: str) -> Path:
     return _canonical((*path, name))
 
 
-def remake_snapshot(store: IndexStore, rows: Rows, enough: Callable[[int, int], bool]) -> bool:
-    """Make the snapshot anew if enough runs changed; returns whether it was made."""
-    if not enough(rows.changed, len(rows)):
-        return False
+def remake_snapshot(store: IndexStore) -> bool:
+    """Make the snapshot anew if enough runs changed since; returns whether it was made.
+
+    One document is decoded at a time: all of them as Python values would take half a gigabyte.
+    """
     with store.read() as reading:
-        documents = [(d.run, unpack_document(d.data)) for d in reading.documents()]
-        revision = max((d.revision for d in reading.documents()), default=0)
-    columns: dict[Path, list[Any]] = {}
-    for place, (_, row) in enumerate(documents):
-        for path, value in _leaves(row):
+        old = _Snapshot.of(reading)
+        changed = len(reading.documents(since=old.revision if old else 0))
+        if changed < REMAKE_LEAST or changed < REMAKE_SHARE * len(reading.runs()):
+            return False
+        documents = reading.documents()
+    counts: Counter[Path] = Counter()
+    for document in documents:
+        counts.update(leaf_paths(unpack_document(document.data)))
+    most = max(1, min(MOST_PATHS, MOST_CELLS // len(documents)))
+    columns = {path: [MISSING] * len(documents) for path, _ in counts.most_common(most)}
+    for place, document in enumerate(documents):
+        for path, value in _leaves(unpack_document(document.data)):
             column = columns.get(path)
-            if column is None:
-                column = columns[path] = [MISSING] * len(documents)
-            column[place] = value
-    counts = {path: len(documents) - column.count(MISSING) for path, column in columns.items()}
-    paths = sorted(counts, key=lambda path: -counts[path])[:MOST_PATHS]
-    runs = np.array([run for run, _ in documents], np.int64)
-    blobs: dict[str, bytes | None] = {
-        _COLUMN + _name(path): Column.of(columns[path]).to_bytes() for path in paths
-    }
-    names = frozenset(map(_name, paths))
-    snapshot = _Snapshot(revision, runs.tobytes(), names, len(counts) <= MOST_PATHS)
+            if column is not None:
+                column[place] = value
+    blobs: dict[str, bytes | None] = {}
+    for path in list(columns):
+        blobs[_COLUMN + _name(path)] = Column.of(columns.pop(path)).to_bytes()
+    names = frozenset(_name(path) for path, _ in counts.most_common(most))
+    runs = np.array([document.run for document in documents], np.int64)
+    revision = max(document.revision for document in documents)
+    snapshot = _Snapshot(revision, runs.tobytes(), names, len(counts) <= most)
     blobs[_ROWS] = msgspec.msgpack.encode(snapshot)
     try:
         with store.write() as writing:
-            old = _Snapshot.of(writing)
-            if old is not None:
-                blobs.update({_COLUMN + name: None for name in old.paths - names})
+            before = _Snapshot.of(writing)
+            if before is not None:
+                blobs.update({_COLUMN + name: None for name in before.paths - names})
             writing.put_blobs(blobs)
-    except IndexBusyError:
+    except (IndexBusyError, OSError):  # it would only save time
         return False
     return True
-
-
-def changed_enough(changed: int, total: int) -> bool:
-    """Whether it pays to make the snapshot anew."""
-    return changed >= max(REMAKE_LEAST, REMAKE_SHARE * total)
