@@ -108,9 +108,9 @@ def _timed(rounds: int, ask: Callable[[], int]) -> dict[str, Any]:
 def choose_kernels(numba: bool) -> None:
     """Compile the kernels now, or let every import of numba fail, as where it is not installed."""
     if numba:
-        from trackway.backend.index._numba import load
+        from trackway.backend.index.kernels import warm
 
-        load()
+        warm()
     else:
         sys.modules["numba"] = None  # type: ignore[assignment]
 

@@ -125,7 +125,14 @@ def assert_same_row(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> None
     """All fields are the same but the duration, which grows while one looks."""
     assert found.keys() == wanted.keys()
     for name in wanted.keys() - {"duration"}:
-        assert repr(found[name]) == repr(wanted[name]), name
+        assert repr(plain(found[name])) == repr(plain(wanted[name])), name
+
+
+def plain(value: Any) -> Any:
+    """The value with its maps sorted; their order says nothing."""
+    if isinstance(value, Mapping):
+        return {name: plain(value[name]) for name in sorted(value)}
+    return [plain(inner) for inner in value] if isinstance(value, list) else value
 
 
 # -- killed anywhere -------------------------------------------------------------------------------
@@ -633,7 +640,8 @@ def test_a_log_that_cannot_be_read_spares_the_others(
             for ask in (index.columns, index.metrics, index.keys, index.record):
                 with pytest.raises(PermissionError):
                     ask(REF)
-        assert REF in index.refs() and len(index.rows()) == 2
+        assert REF in index.refs()
+        assert len(index.rows()) == 1  # nothing of it is known
     agrees_in_all(index, root)
     index.close()
 
@@ -669,7 +677,6 @@ def test_what_is_no_log_is_passed_over(root: Path, cache: Path) -> None:
     rising(log_of(root), 0, 30)
     (root / "p" / "run" / "a.log").mkdir()
     (root / "p" / "run" / "b.log").symlink_to("nothing.log")
-    (root / "p" / "run" / "c.log").symlink_to("c.log")
     (root / "p" / "circle").symlink_to("circle")
     (root / "q").symlink_to("q")
     (root / "p" / "empty").mkdir()
@@ -678,6 +685,9 @@ def test_what_is_no_log_is_passed_over(root: Path, cache: Path) -> None:
     rising(Log(root / "p" / "run" / "nothing.log").begin(), 0, 20, "y")
     agrees_in_all(index, root)
     assert index.arrivals(REF, "y") == 40  # by both its names
+    (root / "p" / "run" / "c.log").symlink_to("c.log")
+    assert index.arrivals(REF, "y") == 40
+    assert Index(root, MemoryStore).arrivals(REF, "y") == 40
     index.close()
 
 
@@ -861,14 +871,14 @@ def assert_same_table(index: Index, root: Path, deleted: set[str]) -> None:
     by_id = {row["id"]: row for row in wanted if row["id"] not in deleted}
     ids = found.column(("id",)).values()
     assert sorted(ids) == sorted(by_id)
-    plain = rows.Column.of([rows.MISSING]).values()[0]
     paths = [("name",), ("tags",), ("points",), ("exit_code",), ("config",), ("summary",)]
     paths += [("config", *name.split("/")) for name in ("lr", "model", "model/size", "model.size")]
     paths += [("config", "model/name"), ("config", "é"), ("config", "flag"), ("config", "none")]
     paths += [("summary", "x"), ("summary", "val/y")]
     for path in paths:
-        reference = rows.Column.of([rows.value_at(by_id[id], path) for id in ids])
-        assert repr(found.column(path).values()) == repr(reference.values()), (path, plain)
+        reference = rows.Column.of([rows.value_at(by_id[id], rows._canonical(path)) for id in ids])
+        mine, theirs = found.column(path).values(), reference.values()
+        assert repr(plain(mine)) == repr(plain(theirs)), path
     for id, document in zip(ids, found.documents(range(len(ids))), strict=True):
         assert_same_row(document, by_id[id])
     fresh = Index(root, MemoryStore).rows()

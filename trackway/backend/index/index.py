@@ -11,8 +11,6 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Final, TypeVar
 
-import numpy as np
-
 from trackway.backend.file.folder import logs
 from trackway.backend.file.format import METRIC, Event
 from trackway.backend.file.run_logs import Columns, joined
@@ -302,7 +300,8 @@ class Index:
                 revision = reading.revision()
             if self.kept and revision != self._weighed:
                 self._weighed = revision
-                remake_snapshot(self._store)
+                with contextlib.suppress(OSError):  # it would only save time
+                    remake_snapshot(self._store)
             over = self._live_rows()
             rows = self._rows
             with self._reading() as reading:
@@ -319,7 +318,7 @@ class Index:
     def _live_rows(self) -> dict[int, dict[str, object]]:
         """Rows of runs that run, or that have something behind the index."""
         live = set(self._indexer.tails)
-        live |= self._running() & self._indexer.refs.keys()
+        live |= self._running()
         refs = [self._indexer.refs[run] for run in live if run in self._indexer.refs]
         if not refs:
             return {}
@@ -345,15 +344,13 @@ class Index:
         self._live = {run: self._live[run] for run in rows}
         return rows
 
-    def _running(self) -> set[int]:
+    def _running(self) -> frozenset[int]:
         """Runs that ran when their rows were made: their silence is judged anew."""
         if self._rows is None:
             with self._reading() as reading:
                 rows = Rows(self._store_columns, reading, list(self._indexer.refs), {}, None)
             self._rows = rows
-        states = self._rows.column(("state",))
-        codes = [code for code, text in enumerate(states.vocabulary) if text == "running"]
-        return set(self._rows.runs[np.isin(states.codes, codes)].tolist()) if codes else set()
+        return self._rows.running
 
     # -- one run ---------------------------------------------------------------------------
 

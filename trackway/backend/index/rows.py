@@ -147,6 +147,18 @@ class Rows:
         """How many runs the snapshot does not tell, for the store's part."""
         return len(self._documents)
 
+    @functools.cached_property
+    def running(self) -> frozenset[int]:
+        """The runs that ran when the store's part of their rows was made."""
+        states = self._base(("state",))
+        told = {run for run, row in self._documents.items() if row.get("state") == "running"}
+        if states is not None and self._snapshot is not None:
+            codes = [code for code, text in enumerate(states.vocabulary) if text == "running"]
+            runs = np.frombuffer(self._snapshot.runs, np.int64)
+            before = runs[np.isin(states.codes, codes)].tolist() if codes else []
+            told.update(run for run in before if run not in self._documents)
+        return frozenset(told)
+
     def _row(self, run: int) -> Mapping[str, Any]:
         over = self.over.get(run)
         return self._documents[run] if over is None else over
@@ -186,6 +198,8 @@ class Rows:
                 data = reading.blobs([_COLUMN + name]).get(_COLUMN + name)
             if current is not None and current.revision == self._snapshot.revision and data:
                 column = Column.from_bytes(data)
+                if self._is_inner(path):
+                    column = self._filled(column, path)
             else:  # another process has just made it anew
                 column = self._searched(path)
         elif not self._snapshot.complete or self._is_inner(path):
@@ -202,6 +216,17 @@ class Rows:
         assert self._snapshot is not None
         start = _name(path)[:-1] + ","
         return any(name.startswith(start) for name in self._snapshot.paths)
+
+    def _filled(self, column: Column, path: Path) -> Column:
+        """The column with the maps of those runs that have values below the path instead."""
+        assert self._snapshot is not None
+        missing = np.flatnonzero(column.kinds == 0)
+        if not len(missing):
+            return column
+        known = np.frombuffer(self._snapshot.runs, np.int64)[missing].tolist()
+        with self._read() as reading:
+            rows = {d.run: unpack_document(d.data) for d in reading.documents(known)}
+        return column.with_values(missing, [value_at(rows.get(run, {}), path) for run in known])
 
     def _searched(self, path: Path) -> Column:
         """The column, from the documents."""
