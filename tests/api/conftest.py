@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import importlib
+import os
+import socket
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import pytest
 
 from tests.cli.conftest import BEGAN, Recording
 from trackway.api import Api
+from trackway.backend.file.process import process_started
 
 Record = Callable[..., Recording]
 
@@ -32,6 +34,13 @@ def record(root: Path) -> Record:
         return Recording(root, project, run, **header)
 
     return begin
+
+
+@pytest.fixture
+def alive() -> dict[str, Any]:
+    """Header fields of a writer that is a living process: this one."""
+    pid = os.getpid()
+    return {"host": socket.gethostname(), "pid": pid, "process_started": process_started(pid)}
 
 
 @pytest.fixture
@@ -68,8 +77,3 @@ def loss(lr: float, seed: int, step: int) -> float:
 def accuracy(lr: float, seed: int, step: int) -> float:
     """What ``val/acc`` of the sweep is at a step."""
     return round(step / 110 - lr + seed / 100, 4)
-
-
-def library(name: str) -> Any:
-    """A library that is an extra."""
-    return importlib.import_module(name)

@@ -248,7 +248,7 @@ IMPATIENT = "import trackway.cli._screen as screen; screen._PATIENCE_S = 0"
     [
         (["export", "abc12345"], b"Exporting"),
         (["verify"], b"Checking"),
-        (["ls"], b"Reading runs"),
+        (["ls"], b"Reading new records"),
     ],
 )
 def test_a_bar_on_a_terminal(

@@ -24,9 +24,9 @@ _CURVE: Final = 40
 _NAME: Final = 40
 _MACHINE: Final = (
     ("cpu", r"process\.cpu_percent"),
-    ("machine", r"cpu\.percent"),
+    ("machine cpu", r"cpu\.percent"),
     ("memory", r"process\.memory_rss_bytes"),
-    ("of machine", r"memory\.percent"),
+    ("machine memory", r"memory\.percent"),
     ("gpu {}", r"gpu\.(.+)\.utilization_percent"),
     ("memory {}", r"gpu\.(.+)\.memory_used_bytes"),
     ("temperature {}", r"gpu\.(.+)\.temperature_celsius"),

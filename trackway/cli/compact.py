@@ -66,12 +66,14 @@ def _print(report: CompactReport) -> None:
     if not report.bytes_before:
         screen.print(Text("Nothing to reclaim."), soft_wrap=True)
         return
-    reclaimed = size(report.bytes_before - report.bytes_after)
+    saved = report.bytes_before - report.bytes_after
+    # Names are declared anew for the rows that lost some: a small log may even grow by that.
+    title = f"{size(saved)} reclaimed" if saved >= 0 else f"Deleted for good, for {size(-saved)} more"
     told = [plural(report.runs, "run"), plural(report.points_removed, "point")]
     if report.blobs_removed:
         told.append(plural(report.blobs_removed, "stored file"))
     shrunk = f"{size(report.bytes_before)} became {size(report.bytes_after)}"
-    line = Text.assemble((f"{reclaimed} reclaimed", "bold"), f": {', '.join(told)}; {shrunk}")
+    line = Text.assemble((title, "bold"), f": {', '.join(told)}; {shrunk}")
     screen.print(line, soft_wrap=True)
 
 

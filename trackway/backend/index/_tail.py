@@ -107,14 +107,7 @@ class Tail:
 
     def absorb(self, batch: Batch) -> None:
         """Take in what the reader found next."""
-        if self.reader.restarts:
-            # The file is another one: what was read of the former is void.
-            self.afresh = True
-            self.reader.restarts = 0
-            self.start = 0
-            self.state = LogState()
-            self.written = Written(self.reader)
-            self.payloads = []
+        self.note_restart()
         self.written.rows += batch.rows
         self.written.events += batch.events
         self.written.damage += batch.damage
@@ -122,6 +115,16 @@ class Tail:
         self.written.points += batch.points
         self.payloads += batch.payloads
         self.written.grow()
+
+    def note_restart(self) -> None:
+        """If the file is another one, what was read of the former is void."""
+        if self.reader.restarts:
+            self.afresh = True
+            self.reader.restarts = 0
+            self.start = 0
+            self.state = LogState()
+            self.written = Written(self.reader)
+            self.payloads = []
 
     def found_orphans(self) -> bool:
         """Whether a keyset was declared after rows of it went into the index without names."""

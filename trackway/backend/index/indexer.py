@@ -329,6 +329,7 @@ class Indexer:
                     tail.seen = _seen(tail)._replace(size=tail.reader.offset, mtime_ns=0)
                     self._wait(tail)
                     self._flush()
+            tail.note_restart()  # also where nothing is left to be read
         except FileNotFoundError:
             return False
         except OSError as error:

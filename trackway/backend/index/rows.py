@@ -196,7 +196,7 @@ class Rows:
             with self._read() as reading:
                 current = _Snapshot.of(reading)
                 data = reading.blobs([_COLUMN + name]).get(_COLUMN + name)
-            if current is not None and current.revision == self._snapshot.revision and data:
+            if current == self._snapshot and data:
                 column = Column.from_bytes(data)
                 if self._is_inner(path):
                     column = self._filled(column, path)
