@@ -315,6 +315,20 @@ def test_all_but_the_seed(api: Api) -> None:
     assert len(api.group(all_but=[])) == 6
 
 
+def test_runs_that_say_nothing(record: Record, api: Api) -> None:
+    """Runs without config and summary have a table, and agree with each other."""
+    for number in range(2):
+        record(f"run0000{number}", created=BEGAN + number).end()
+    record("run00002", created=BEGAN + 2).config(a=1).end()
+    groups = api.group(all_but=["config.seed"])
+    assert [(group.by, len(group)) for group in groups] == [
+        ({"config.a": MISSING}, 2),
+        ({"config.a": 1}, 1),
+    ]
+    assert list(api.runs().table())[6:] == ["config.a"]
+    assert list(api.runs(order="created")[:2].table())[6:] == []
+
+
 @pytest.mark.usefixtures("sweep")
 def test_wrong_groups(api: Api) -> None:
     """What cannot be grouped by raises."""
@@ -383,9 +397,9 @@ def test_series_of_many_runs(api: Api) -> None:
     runs = api.runs(order="created")[:3]
     runs[1].delete_points("val/acc")
     answer = api.series("val/acc", runs, buckets=2)
-    assert (len(answer.runs), len(answer.missing), answer.lo, answer.hi) == (2, 1, 0, 127)
+    assert (len(answer.runs), len(answer.missing), answer.lo, answer.hi) == (2, 1, 0, 99)
     assert answer.buckets is not None
-    assert answer.buckets.count.tolist() == [[6, 4], [6, 4]]
+    assert answer.buckets.count.tolist() == [[5, 5], [5, 5]]
     assert answer.buckets.last[:, 1].tolist() == [accuracy(0.1, 1, 99), accuracy(0.01, 1, 99)]
     assert answer.ends.tolist() == [
         [9, accuracy(lr, 1, 9), 99, accuracy(lr, 1, 99)] for lr in (0.1, 0.01)
@@ -442,7 +456,9 @@ def test_export(api: Api, tmp_path: Path) -> None:
     """Runs are written in their order, those that were asked for only."""
     report = api.runs(order="created")[:2].export(tmp_path / "a", "jsonl", keys="val/*")
     assert (report.runs, report.written, report.rows) == (2, 2, 20)
-    again = api.export(tmp_path / "a", "jsonl", filter="config.lr == 0.1", keys="val/*", resume=True)
+    again = api.export(
+        tmp_path / "a", "jsonl", filter="config.lr == 0.1", keys="val/*", resume=True
+    )
     assert (again.runs, again.kept, again.removed) == (2, 2, 0)
     with pytest.raises(ArgumentError):
         api.export(tmp_path / "a", "nothing")

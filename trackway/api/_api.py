@@ -189,7 +189,8 @@ class Api:
         chosen, matched, total = _select(rows, table, project, filter, ["created"], None)
         part = _Part(rows, chosen).table()
         if all_but is not None:
-            leaves = [path_text(path) for path in rows.paths() if path[0] == "config"]
+            # A config that is empty is no value of its own.
+            leaves = [path_text(p) for p in rows.paths() if p[0] == "config" and len(p) > 1]
             found = part.group_except(list(all_but), leaves, None, aggregates)
         else:
             found = part.group(None, [by] if isinstance(by, str) else list(by), aggregates)

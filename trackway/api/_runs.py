@@ -118,7 +118,8 @@ class Runs(Columnar, Sequence[StoredRun]):
         found = [
             path
             for path in self._rows.paths()
-            if self._rows.column(path).take(self._chosen).kinds.any()
+            if len(path) > 1  # a config or summary that is empty is no value of its own
+            and self._rows.column(path).take(self._chosen).kinds.any()
         ]
         return [*_SHOWN, *(path_text(path) for path in found)]
 

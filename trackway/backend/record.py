@@ -13,7 +13,7 @@ from trackway.backend.file.format import Event, Header
 from trackway.backend.file.process import host_name, is_alive
 from trackway.backend.file.reader import Rows
 
-__all__ = ["Attempt", "Definition", "RunRecord", "tell_record"]
+__all__ = ["Attempt", "Definition", "RunRecord", "judge_silence", "tell_record"]
 
 SILENT_S: Final = 120.0
 """A run on another machine that wrote nothing for this long, and whose companion is silent too,
@@ -255,7 +255,7 @@ def _attempt(number: int, writers: Sequence[TellingLog], ends: list[Event], now:
         at_exit = bool(told and told[-1].fields.get("at_exit"))
         _see_death(attempt, seen[-1], told=bool(told), at_exit=at_exit)
     if not ends:
-        _judge_silence(attempt, writers, now)
+        judge_silence(attempt, writers, now)
     return attempt
 
 
@@ -282,7 +282,7 @@ def _see_death(attempt: Attempt, death: Event, *, told: bool, at_exit: bool) -> 
         attempt.state = "killed"
 
 
-def _judge_silence(attempt: Attempt, writers: Sequence[TellingLog], now: float) -> None:
+def judge_silence(attempt: Attempt, writers: Sequence[TellingLog], now: float) -> None:
     """No end was recorded: somebody is still at it, or nobody is."""
     here = host_name()
     heard = 0.0

@@ -68,7 +68,8 @@ def _print(report: CompactReport) -> None:
         return
     saved = report.bytes_before - report.bytes_after
     # Names are declared anew for the rows that lost some: a small log may even grow by that.
-    title = f"{size(saved)} reclaimed" if saved >= 0 else f"Deleted for good, for {size(-saved)} more"
+    grown = f"Deleted for good, for {size(-saved)} more"
+    title = f"{size(saved)} reclaimed" if saved >= 0 else grown
     told = [plural(report.runs, "run"), plural(report.points_removed, "point")]
     if report.blobs_removed:
         told.append(plural(report.blobs_removed, "stored file"))

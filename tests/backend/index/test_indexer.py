@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import math
 import os
+import random
 import shutil
 import signal
 import threading
@@ -17,11 +19,13 @@ from typing import Any
 import numpy as np
 import pytest
 
+from trackway.backend.file.compact import compact
 from trackway.backend.file.edits import Editor
 from trackway.backend.file.format import METRIC
-from trackway.backend.index import _seal, index as index_module, indexer, rows
-from trackway.backend.index.codec import decode_cells, decode_steps, decode_times, head_of
+from trackway.backend.index import _seal, indexer, rows
+from trackway.backend.index import index as index_module
 from trackway.backend.index._points import decoded
+from trackway.backend.index.codec import decode_cells, decode_steps, decode_times, head_of
 from trackway.backend.index.contract import IndexStore, Reading, RunRef, Writing
 from trackway.backend.index.document import row_of
 from trackway.backend.index.index import Index
@@ -31,9 +35,12 @@ from trackway.backend.index.series import SeriesQuery
 from trackway.backend.index.sqlite import SqliteStore
 from trackway.backend.points import Metric, resolve
 from trackway.backend.record import tell_record
+from trackway.errors import NotFoundError
 
-from .logs import STARTED, Log, same_columns, told_by_logs
+from .logs import STARTED, Log, told_by_logs
 from .test_index import agrees
+
+SEEDS = 6
 
 REF = RunRef("p", "run")
 OTHER = RunRef("p", "other")
@@ -114,11 +121,12 @@ def row_by_logs(root: Path, ref: RunRef) -> dict[str, Any]:
     """A run's row, straight from its logs."""
     logs = told_by_logs(root / ref.project / ref.id)
     metrics = {}
-    for key in logs.keys():
+    for key in logs.keys():  # noqa: SIM118 - no mapping
         line = resolve(key, logs.columns(key), attempts="live", repeats="last", order="step")
         if len(line):
             metrics[key] = Metric.of(line)
-    return row_of(ref, tell_record(logs), metrics)
+    damaged = sum(damage.size for writer in logs.writers for damage in writer.damage)
+    return row_of(ref, tell_record(logs), metrics, damaged=damaged)
 
 
 def assert_same_row(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
@@ -404,6 +412,98 @@ def test_a_log_taken_in_anew_by_another_process_is_never_half_there(
     other.close()
 
 
+class Doer:
+    """Does to a root whatever may happen to one."""
+
+    def __init__(self, root: Path, seed: int) -> None:
+        self._root, self._chance = root, random.Random(seed)
+        self._logs: dict[Path, Log] = {}
+        self._at = self._head = 0
+
+    def _log(self, *, begin: bool = False) -> Log:
+        folder = self._root / "p" / self._chance.choice(["a", "b"])
+        known = [log for path, log in self._logs.items() if path.exists()]
+        if begin or not known:
+            self._at += 1
+            attempt = self._chance.randint(1, 3)
+            path = folder / f"{self._chance.choice('mz')}{self._at}.log"
+            told = {"attempt": attempt, "created": STARTED + self._at}
+            known = [Log(path, generation=f"{self._at:032}", **told).begin()]
+            self._head = max(self._head, known[0].path.stat().st_size)
+            self._logs[path] = known[0]
+        return self._chance.choice(known)
+
+    def do(self) -> None:
+        """One thing."""
+        log = self._log(begin=self._chance.random() < 0.1)
+        sizes = [3, 15, 30, 120]
+        start, count = self._chance.randint(0, 300), self._chance.choice(sizes)
+        match self._chance.randint(0, 11):
+            case 0:
+                self._delete(log, start, start + count)
+            case 1:
+                log.path.unlink()
+            case 2:
+                os.truncate(log.path, self._chance.randint(self._head, log.path.stat().st_size))
+                # Nothing is known to be declared any more; numbers are not used again.
+                log.keysets = {((f"{n}",), "gone", "gone"): n for n in range(len(log.keysets))}
+            case 3:
+                log.path.unlink()
+                log.keysets.clear()
+                self._at += 1
+                log.generation = f"{self._at:032}"
+                log.begin()
+                rising(log, start, start + count, "x", "z")
+            case 4:
+                copy = shutil.copy(log.path, log.path.with_suffix(".part"))
+                Path(copy).rename(log.path)
+            case 5:
+                log.value(start, {"x": "text", "big": 1 << 70}, STARTED + start)
+            case 6:
+                self._forget(log.path.parent)
+            case 7:
+                os.utime(log.path, (STARTED, STARTED))
+            case 8:
+                compact(self._root)
+            case _:
+                rising(log, start, start + count, *self._chance.choice(["x", "xy", "z"]))
+
+    def _delete(self, log: Log, start: int, stop: int) -> None:
+        with contextlib.suppress(NotFoundError):
+            editor = Editor(self._root, "p", log.path.parent.name)
+            editor.delete_points(self._chance.choice(["x", "y", "*"]), start=start, stop=stop)
+
+    def _forget(self, folder: Path) -> None:
+        """Remove an editor's log, or now and then all of the run."""
+        editors = [path for path in folder.iterdir() if path not in self._logs]
+        if editors and self._chance.random() < 0.8:
+            editors[0].unlink()
+        elif self._chance.random() < 0.5:
+            shutil.rmtree(folder)
+
+
+@pytest.mark.usefixtures("small")
+@pytest.mark.parametrize("seed", range(SEEDS))
+def test_two_readers_agree_whatever_happens_between(
+    root: Path, cache: Path, monkeypatch: pytest.MonkeyPatch, seed: int
+) -> None:
+    """They index in turns, see what the other did, and never anything but what the logs say."""
+    chance = random.Random(seed)
+    doer = Doer(root, seed)
+    monkeypatch.setattr(indexer, "MOST_TAILS", chance.choice([1, 256]))
+    indexes = [Index.open(root, cache) for _ in range(2)]
+    for _ in range(40):
+        for _ in range(chance.randint(1, 3)):
+            doer.do()
+        monkeypatch.setattr(indexer, "QUIET_S", chance.choice([-1.0, 10.0, 1e9]))
+        for index in indexes:
+            if chance.random() < 0.6:
+                agrees_in_all(index, root)
+    for index in indexes:
+        agrees_in_all(index, root)
+        index.close()
+
+
 def test_a_forked_child_asks_by_itself(root: Path, cache: Path) -> None:
     """It indexes what its parent did not see, the parent what it did not; both go on."""
     log = log_of(root)
@@ -609,9 +709,11 @@ def test_an_interrupted_refresh_is_made_good(
         with pytest.raises(Interrupt):
             index.refresh()
         other = Index.open(root, cache.with_name(f"c{at}"))
-        rising(log_of(root, "aaa", f"b{at}"), 0, 30)  # what takes the numbers that were not given
-        other.refresh()
+        if at % 2:  # somebody else takes the numbers that were not given
+            rising(log_of(root, "aaa", f"b{at}"), 0, 30)
+            other.refresh()
         agrees_in_all(index, root)
+        agrees_in_all(other, root)
         index.close()
         other.close()
 
@@ -859,7 +961,9 @@ def begin_run(root: Path, number: int) -> None:
     """A run with a config of its own."""
     log = log_of(root, f"r{number}")
     config = CONFIGS[number % len(CONFIGS)]
-    log.event("config", {"set": [[[name], value] for name, value in config.items() if name != "big"]})
+    log.event(
+        "config", {"set": [[[name], value] for name, value in config.items() if name != "big"]}
+    )
     rising(log, 0, number % 4, "x", "val/y")
     log.event("exit", {"code": number % 2})
 

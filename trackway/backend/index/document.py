@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,11 +18,12 @@ from trackway.backend.index._points import Points, metrics_of
 from trackway.backend.index._tail import LogState, Tail
 from trackway.backend.index.contract import Reading, RunRef
 from trackway.backend.points import Metric
-from trackway.backend.record import RunRecord, tell_record
+from trackway.backend.record import Attempt, RunRecord, judge_silence, tell_record
 
 __all__ = [
     "ToldLogs",
     "document_of",
+    "rejudged",
     "row_of",
     "run_deletions",
     "summary_of",
@@ -171,7 +172,7 @@ def row_of(
     record: RunRecord,
     metrics: Mapping[str, Metric],
     *,
-    damaged: int = 0,
+    told: ToldLogs | None = None,
     now: float | None = None,
 ) -> dict[str, Any]:
     """The run as one row of the run table: plain values, config and summary nested.
@@ -180,7 +181,7 @@ def row_of(
         ref: Which run.
         record: What its events tell.
         metrics: The statistics of its metrics.
-        damaged: Bytes of its logs that cannot be read.
+        told: Its logs, for what they say of damage and of who may still be at it.
         now: Up to when a run that runs has taken its time; the present by default.
     """
     now = time.time() if now is None else now
@@ -211,12 +212,59 @@ def row_of(
         "points": sum(metric.count for metric in metrics.values()),
         "lost_points": record.lost_points,
         "troubles": len(record.troubles),
-        "damaged_bytes": damaged,
+        "damaged_bytes": told.damaged if told else 0,
         "goals": _defined(record, metrics, "goal"),
         "hidden": sorted(_defined(record, metrics, "hidden")),
         "config": record.config,
         "summary": summary_of(record, metrics),
+    } | ({"open": _open(last, told, now)} if last and told and last.state == "running" else {})
+
+
+def _open(last: Attempt, told: ToldLogs, now: float) -> dict[str, Any]:
+    """What it takes to judge later whether a run that ran is still at it."""
+    writers = [
+        [log.path.name, log.header.host, log.header.pid, log.header.process_started]
+        for log in told.writers
+        if log.attempt == last.number and log.header and log.header.role in ("train", "worker")
+    ]
+    names = [log.path.name for log in told.writers if log.attempt == last.number]
+    return {"started": last.started, "writers": writers, "logs": names, "now": now}
+
+
+def rejudged(row: Mapping[str, Any], folder: Path, now: float) -> dict[str, Any]:
+    """A row of a run that ran when it was made, as it is now: it runs still, or it fell silent."""
+    opened = row.get("open")
+    if not isinstance(opened, Mapping):
+        return dict(row)
+    attempt = Attempt(1, started=opened["started"])
+    known = {name: told for name, *told in opened["writers"]}
+    logs = [_Silent.of(folder / name, known.get(name)) for name in opened["logs"]]
+    judge_silence(attempt, logs, now)
+    since = (attempt.ended or now) - opened["now"]
+    return {
+        **row,
+        "state": attempt.state,
+        "ended": attempt.ended,
+        "duration": max(0.0, row["duration"] + since),
     }
+
+
+@dataclass(frozen=True, slots=True)
+class _Silent:
+    """A log of which only that matters who wrote it, and when last."""
+
+    path: Path
+    header: Header | None
+    attempt: int = 1
+    events: list[tuple[int, Event]] = field(default_factory=list)
+    rows: list[Rows] = field(default_factory=list)
+
+    @classmethod
+    def of(cls, path: Path, told: Sequence[Any] | None) -> _Silent:
+        if told is None:  # a companion's: it says no more than that there was somebody
+            return cls(path, Header("", "", "", "", "companion"))
+        host, pid, started = told
+        return cls(path, Header("", "", "", "", "train", 1, host, pid, started))
 
 
 def _defined(record: RunRecord, metrics: Mapping[str, Metric], what: str) -> dict[str, Any]:
@@ -240,7 +288,7 @@ def document_of(
     keys = reading.keys_of([run], METRIC).get(run, [])
     chunks = reading.chunks([run], keys, data=False) if keys else []
     metrics = metrics_of(reading, points or Points(), chunks, told.order)
-    return pack_document(row_of(ref, tell_record(told), metrics, damaged=told.damaged))
+    return pack_document(row_of(ref, tell_record(told), metrics, told=told))
 
 
 def pack_document(row: Mapping[str, Any]) -> bytes:

@@ -8,8 +8,9 @@ import threading
 import time
 import weakref
 from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
 from trackway.backend.file.folder import logs
 from trackway.backend.file.format import METRIC, Event
@@ -24,7 +25,7 @@ from trackway.backend.index.contract import (
     Reading,
     RunRef,
 )
-from trackway.backend.index.document import ToldLog, row_of
+from trackway.backend.index.document import ToldLog, rejudged, row_of, unpack_document
 from trackway.backend.index.groups import GroupsAnswer, GroupsQuery, groups
 from trackway.backend.index.indexer import Changes, Indexer, IndexUnwritableError, Progress
 from trackway.backend.index.keys import KeyNames
@@ -86,7 +87,7 @@ class Index:
         self._started: dict[int, float] = {}
         self._rows: Rows | None = None
         self._weighed = -1  # the revision at which it was decided whether a snapshot is due
-        self._live: dict[int, tuple[object, float, dict[str, object]]] = {}
+        self._live: dict[int, _LiveRow] = {}
         self._table: tuple[Rows, Table] | None = None
         self._looked_at = float("-inf")
         self._look_took = 0.0
@@ -317,32 +318,33 @@ class Index:
 
     def _live_rows(self) -> dict[int, dict[str, object]]:
         """Rows of runs that run, or that have something behind the index."""
-        live = set(self._indexer.tails)
-        live |= self._running()
-        refs = [self._indexer.refs[run] for run in live if run in self._indexer.refs]
-        if not refs:
-            return {}
-        now = time.monotonic()
-        rows: dict[int, dict[str, object]] = {}
-        stale = []
-        for ref in refs:
-            run = self._indexer.numbers[ref]
-            version, made, row = self._live.get(run, (None, 0.0, {}))
-            fresh = row.get("state") != "running" or now - made < RUNNING_S
-            if fresh and version == self._indexer.version(ref):
-                rows[run] = row
+        refs = self._indexer.refs
+        behind = {run: refs[run] for run in self._indexer.tails if run in refs}
+        ran = {run: refs[run] for run in self._running() if run in refs and run not in behind}
+        now = time.time()
+        kept, self._live = self._live, {}
+        stale: list[RunRef] = []
+        unread: list[int] = []
+        for run, ref in (behind | ran).items():
+            entry = kept.get(run)
+            if entry is None or entry.version != self._indexer.version(ref):
+                unread.append(run) if run in ran else stale.append(ref)
             else:
-                stale.append(ref)
+                self._live[run] = entry.judged(self.root.joinpath(*ref), now)
+        if unread:
+            with self._reading() as reading:
+                for document in reading.documents(unread):
+                    ref = ran[document.run]
+                    row = unpack_document(document.data)
+                    entry = _LiveRow(self._indexer.version(ref), row, row, 0.0)
+                    self._live[document.run] = entry.judged(self.root.joinpath(*ref), now)
         if stale:
             with self._view(stale) as view:
                 for run in view.runs:
-                    ref = view.ref(run)
-                    told = view.told(run)
-                    row = row_of(ref, tell_record(told), view.metrics(run), damaged=told.damaged)
-                    self._live[run] = self._indexer.version(ref), now, row
-                    rows[run] = row
-        self._live = {run: self._live[run] for run in rows}
-        return rows
+                    ref, told = view.ref(run), view.told(run)
+                    row = row_of(ref, tell_record(told), view.metrics(run), told=told, now=now)
+                    self._live[run] = _LiveRow(self._indexer.version(ref), row, row, now)
+        return {run: entry.row for run, entry in self._live.items() if run in refs}
 
     def _running(self) -> frozenset[int]:
         """Runs that ran when their rows were made: their silence is judged anew."""
@@ -453,6 +455,22 @@ def _free_locks() -> None:
 
 
 os.register_at_fork(after_in_child=_free_locks)
+
+
+@dataclass(frozen=True, slots=True)
+class _LiveRow:
+    """The row of a run that runs, as it was made and as it was judged last."""
+
+    version: object
+    made: dict[str, Any]
+    row: dict[str, Any]
+    at: float
+
+    def judged(self, folder: Path, now: float) -> _LiveRow:
+        """The row as it is now; this one while it is young, so that it stays the same object."""
+        if (self.row.get("state") != "running" and self.at) or now - self.at < RUNNING_S:
+            return self
+        return replace(self, row=rejudged(self.made, folder, now), at=now)
 
 
 class _Source:
