@@ -100,6 +100,8 @@ def _data(base: Path, scale: Scale) -> dict[str, Made]:
         "wide": wide(base / "wide", runs=scale.wide, steps=STEPS, kind="walk"),
         "rounded": wide(base / "rounded", runs=scale.rounded, steps=STEPS, kind="rounded"),
         "long": long_run(base / "long", steps=scale.long),
+        "walk10": long_run(base / "walk10", steps=scale.long // 4, kind="walk"),
+        "rounded10": long_run(base / "rounded10", steps=scale.long // 4, kind="rounded"),
         "sweep": many_runs(base / "sweep", runs=scale.sweep),
     }
 
@@ -145,13 +147,21 @@ def _index_bytes(base: Path) -> int:
 
 def _taken_in(base: Path, made: Mapping[str, Made], floors: Mapping[str, Any]) -> list[Figure]:
     """Speed and size: every root is indexed here for the first time."""
-    kinds = {"wide": "random walk", "rounded": "rounded", "long": "10 metrics", "sweep": "sweep"}
-    budgets = {"wide": 7.0, "rounded": 2.0}
+    kinds = {
+        "long": "10 metrics a step, float32 walks",
+        "walk10": "10 metrics a step, random walks",
+        "rounded10": "10 metrics a step, rounded",
+        "wide": "1 metric a step, random walks",
+        "rounded": "1 metric a step, rounded",
+        "sweep": "sweep of short runs",
+    }
+    # Of a step with a single metric, half of the bytes are its time, and half of the work its row.
+    budgets = {"walk10": 7.0, "rounded10": 2.0}
     speeds, sizes = [], []
     for name, kind in kinds.items():
         what = f"index logs, {kind}"
         before = _index_bytes(base)
-        speed = 200.0 if name == "wide" else None
+        speed = 200.0 if name in ("long", "walk10", "rounded10") else None
         try:
             answer = _job(base, "fill", root=str(made[name].root))
         except FailedError as error:
@@ -291,7 +301,7 @@ def _peers(folder: Path, figures: Sequence[Figure], quick: bool) -> list[Figure]
     answers = measure_peers(folder, quick=quick)
     few = min(100, scale.wide // 2)
     ours = {
-        "ingest": _value(figures, "index logs, random walk", 1.0),
+        "ingest": _value(figures, "index logs, 1 metric a step, random", 1.0),
         "one": _value(figures, "full history", 1e6 / (10 * scale.long)),
         "many": _value(figures, f"series, {few:,} runs", 1e6 / (few * STEPS)),
         "table": _value(figures, "table of", 1e3 / scale.sweep),

@@ -84,6 +84,9 @@ def test_runs_are_a_sequence(api: Api) -> None:
     assert part.ids == ["run00004", "run00002"]
     assert part[1:].column("config.lr") == [0.01]
     assert len(runs[9:]) == 0
+    assert runs[2] in runs and runs.index(api.run("run00002")) == 2
+    assert len({*runs, *api.runs()}) == 6 and runs[0] != "run00000"
+    assert api.runs(order=[]).ids == runs.ids and repr(api) == f"<Api on {api.root}>"
     with pytest.raises(IndexError):
         runs[6]
 
@@ -404,6 +407,10 @@ def test_series_of_many_runs(api: Api) -> None:
     assert answer.ends.tolist() == [
         [9, accuracy(lr, 1, 9), 99, accuracy(lr, 1, 99)] for lr in (0.1, 0.01)
     ]
+    assert api.numbered(answer.runs) == [runs[0], runs[2]]
+    assert api.numbered(answer.missing) == [runs[1]]
+    with pytest.raises(NotFoundError, match="no run has the number 99"):
+        api.numbered([99])
     assert len(api.series("val/acc").runs) == 5
     assert len(api.series("nothing").missing) == 6
 

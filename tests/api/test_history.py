@@ -193,7 +193,7 @@ def test_series_of_one_run(run: StoredRun) -> None:
     assert raw is not None and raw[0].values.tolist() == [7.0, 0.25]
     for wrong in ({"buckets": 0}, {"buckets": 100_001}, {"start": 2, "stop": 1}, {"start": NAN}):
         with pytest.raises(ArgumentError):
-            run.series("loss", **wrong)  # type: ignore[arg-type]
+            run.series("loss", **wrong)
 
 
 # -- joined ----------------------------------------------------------------------------------------
@@ -237,8 +237,8 @@ def test_types_of_columns(record: Record, api: Api) -> None:
 def test_scan_says_what_the_table_says(run: StoredRun) -> None:
     """``scan_history`` has a dictionary a step, with what is there, and the last time."""
     for asked in ({}, {"keys": ["l*"]}, {"attempts": "all"}):
-        table = run.history(**asked).table()  # type: ignore[arg-type]
-        rows = list(run.scan_history(**asked))  # type: ignore[arg-type]
+        table = run.history(**asked).table()
+        rows = list(run.scan_history(**asked))
         assert [row["step"] for row in rows] == table["step"].tolist()
         for key in list(table)[1:]:
             found = [row.get(key, NAN) for row in rows]
@@ -341,6 +341,18 @@ def test_samples_over_a_metric_with_nan(record: Record, api: Api) -> None:
     assert len(few) <= 8 and 33 in few.steps
 
 
+def test_samples_over_what_is_no_number(record: Record, api: Api) -> None:
+    """Over a text, or integers beyond any float, points at even distances stay."""
+    writer = record().rows("m", range(10))
+    for step in range(10):
+        data = {"text": "x", "huge": big_integer(2**2000 + step)}
+        writer.event("value", step, step=step, data=data)
+    writer.end()
+    for x in ("text", "huge"):
+        few = api.run("abc12345").history("m", x=x, samples=4)["m"]
+        assert few.values.tolist() == [0.0, 3.0, 6.0, 9.0]
+
+
 # -- smoothed --------------------------------------------------------------------------------------
 
 
@@ -355,11 +367,11 @@ def test_smoothed_is_debiased(record: Record, api: Api) -> None:
     np.testing.assert_allclose(smooth["m"].values, expected, rtol=1e-15)
     np.testing.assert_allclose(history.smoothed(halflife=1)["m"].values, expected, rtol=1e-15)
     assert smooth["m"].steps is history["m"].steps and smooth.x == "relative"
-    assert (smooth["i"].values.dtype, smooth["i"].values.tolist()) == (np.float64, [2.0])
+    assert smooth["i"].values.dtype == np.float64 and smooth["i"].values.tolist() == [2.0]
     assert (smooth["text"].values.tolist(), smooth["big"].values.tolist()) == (["x"], [2.0**80])
     for wrong in ({}, {"alpha": 0.5, "halflife": 1}, {"alpha": 0.0}, {"halflife": -1}):
         with pytest.raises(ArgumentError):
-            History({}).smoothed(**wrong)  # type: ignore[arg-type]
+            History({}).smoothed(**wrong)
 
 
 # -- what is said of a run -------------------------------------------------------------------------

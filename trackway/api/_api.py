@@ -53,6 +53,9 @@ class Api:
         self._cache = None if cache is None else Path(cache).expanduser().absolute()
         self._opened: Index | None = None
 
+    def __repr__(self) -> str:
+        return f"<Api on {self.root}>"
+
     @property
     def _index(self) -> Index:
         if self._opened is None:
@@ -260,6 +263,23 @@ class Api:
             GroupsQuery(numbers, key, x=x, lo=start, hi=stop, buckets=buckets)
         )
 
+    def numbered(self, numbers: Iterable[int]) -> list[StoredRun]:
+        """The runs that an answer of ``series`` or ``groups`` calls by these numbers.
+
+        A run's number is the same in all answers of this process, and in no other.
+
+        Raises:
+            NotFoundError: A number is no run's, or the run is there no more.
+        """
+        return [self._numbered(number) for number in numbers]
+
+    def _numbered(self, number: int) -> StoredRun:
+        try:
+            ref = self._index.ref(number)
+        except KeyError:
+            raise NotFoundError(f"no run has the number {number!r}") from None
+        return StoredRun(self.root, ref.project, ref.id, self._index)
+
     def keys(self, search: str = "", *, limit: int | None = None) -> list[str]:
         """The names of all metrics that hold a text, best matches first.
 
@@ -401,7 +421,7 @@ def _select(
     archived: bool | None,
 ) -> tuple[npt.NDArray[np.int64], int, int]:
     """The rows that fit, in order; how many they are, and of how many."""
-    index = table.select(filter, [*order, "id"] if order else None).index
+    index = table.select(filter, [*order, "id"]).index
     there = np.ones(len(rows), np.bool_)
     if project is not None:
         there &= np.array(

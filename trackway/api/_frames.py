@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,7 +14,7 @@ if TYPE_CHECKING:
     import polars
     import pyarrow
 
-__all__ = ["Columnar", "Table"]
+__all__ = ["Columnar"]
 
 
 def _missing(library: str) -> MissingExtraError:
@@ -74,30 +73,6 @@ class Columnar:
         frame = polars.from_arrow(self.to_arrow())
         assert isinstance(frame, polars.DataFrame)  # of a table it is one, of an array a series
         return frame
-
-
-class Table(Columnar, Mapping[str, npt.NDArray[Any]]):
-    """Columns of one length, by name."""
-
-    def __init__(self, columns: Mapping[str, npt.NDArray[Any]]) -> None:
-        self._columns = dict(columns)
-
-    def __getitem__(self, name: str) -> npt.NDArray[Any]:
-        return self._columns[name]
-
-    def __iter__(self) -> Any:
-        return iter(self._columns)
-
-    def __len__(self) -> int:
-        return len(self._columns)
-
-    def __repr__(self) -> str:
-        rows = len(next(iter(self._columns.values()), ()))
-        return f"<Table of {rows} rows: {', '.join(self._columns) or 'no columns'}>"
-
-    def table(self) -> dict[str, npt.NDArray[Any]]:
-        """The columns by name, in order."""
-        return dict(self._columns)
 
 
 def _cells(column: npt.NDArray[Any]) -> Any:

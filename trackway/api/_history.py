@@ -17,6 +17,7 @@ __all__ = [
     "History",
     "Metric",
     "Series",
+    "as_floats",
     "axis_metric",
     "column_names",
     "live_line",
@@ -95,7 +96,7 @@ class History(Columnar, Mapping[str, Series]):
         ema(np.empty(0), alpha, halflife=halflife)  # the arguments count without a point, too
         told = {}
         for key, series in self._series.items():
-            values = _floats(series.values)
+            values = as_floats(series.values)
             if values is not None:
                 series = replace(series, values=ema(values, alpha, halflife=halflife))
             told[key] = series
@@ -136,7 +137,7 @@ def column_names(lead: Sequence[str], keys: Sequence[str]) -> list[str]:
     return names
 
 
-def _floats(values: npt.NDArray[Any]) -> npt.NDArray[np.float64] | None:
+def as_floats(values: npt.NDArray[Any]) -> npt.NDArray[np.float64] | None:
     """Numbers as float64; None where some are none, or beyond float64."""
     if values.dtype == object and not all(isinstance(v, (int, float)) for v in values):
         return None

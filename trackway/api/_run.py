@@ -464,6 +464,12 @@ class StoredRun:
     def _editor(self) -> Editor:
         return Editor(self._root, self.project, self.id)
 
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, StoredRun) and self.path == other.path
+
+    def __hash__(self) -> int:
+        return hash(self.path)
+
     def __repr__(self) -> str:
         return f"<run {self.name} ({self.project}/{self.id}), {self.state}>"
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from trackway.api._history import as_floats
 from trackway.api._places import taken
 from trackway.backend.points import Series
 
@@ -18,18 +19,18 @@ def sampled(series: Series, samples: int) -> Series:
     first, the lowest, the highest and the last point stay (M4: Jugel et al., "M4: A
     Visualization-Oriented Time Series Data Aggregation", VLDB 2014). NaN is neither lowest nor
     highest. A point whose ``x`` is infinite or NaN is in the part at that end, NaN in the last.
-    Of values that are no numbers, or where all points are at one place, points at even distances
-    stay.
+    Of values or places that are no numbers, or where all points are at one place, points at even
+    distances stay.
     """
     if len(series) <= samples:
         return series
-    if series.values.dtype == object:
-        return taken(series, np.unique(np.linspace(0, len(series) - 1, samples).astype(np.int64)))
-    x = np.asarray(series.steps if series.x is None else series.x, np.float64)
+    x = as_floats(series.steps if series.x is None else series.x)
+    if x is None or series.values.dtype == object:
+        return _thinned(series, samples)
     order = np.argsort(x, kind="stable")
     part = _parts(x[order], samples // 4)
     if part is None:
-        return taken(series, np.unique(np.linspace(0, len(series) - 1, samples).astype(np.int64)))
+        return _thinned(series, samples)
     starts = np.flatnonzero(np.append(True, part[1:] != part[:-1]))
     ends = np.append(starts[1:], len(part)) - 1
     values = series.values[order]
@@ -38,6 +39,10 @@ def sampled(series: Series, samples: int) -> Series:
     lowest = rising[starts]  # NaN sorts behind every number
     highest = np.lexsort((-values, number))[starts] if values.dtype.kind == "f" else rising[ends]
     return taken(series, np.unique(order[np.concatenate([starts, lowest, highest, ends])]))
+
+
+def _thinned(series: Series, samples: int) -> Series:
+    return taken(series, np.unique(np.linspace(0, len(series) - 1, samples).astype(np.int64)))
 
 
 def _parts(x: npt.NDArray[np.float64], parts: int) -> npt.NDArray[np.int64] | None:

@@ -162,9 +162,7 @@ def records(draw: st.DrawFn, most: int = 40) -> Sequence[tuple[Any, ...]]:
             names = draw(st.lists(st.sampled_from(NAMES), min_size=1, max_size=3, unique=True))
             values: dict[str, float] = {}
             for name in names:
-                values[name] = (
-                    draw(st.integers(-3, 1000)) if name == "epoch" else draw(FLOATS)
-                )
+                values[name] = draw(st.integers(-3, 1000)) if name == "epoch" else draw(FLOATS)
             told.append(("row", step, values, time))
     return told
 

@@ -6,6 +6,7 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -114,7 +115,7 @@ def test_the_index_says_what_the_logs_say(
             for n, (_, attempt, began) in enumerate(writers)
         ]
         edges = [0, *sorted(cuts), 10**6]
-        for low, high in zip(edges, edges[1:], strict=False):
+        for low, high in pairwise(edges):
             for log, (told, _, _) in zip(logs, writers, strict=True):
                 write(log, told[low:high])
             agrees(index, root)
@@ -131,7 +132,9 @@ def same_state(one: Index, other: Index) -> bool:
     )
 
 
-def test_lines_are_what_resolving_the_arrivals_gives(index: Index, begin: Callable[..., Log]) -> None:
+def test_lines_are_what_resolving_the_arrivals_gives(
+    index: Index, begin: Callable[..., Log]
+) -> None:
     """Straight ones, resumed ones, and ones with points behind the index."""
     first, second = begin("a"), begin("b", attempt=2, created=STARTED + 10)
     for step in range(3000):

@@ -40,7 +40,7 @@ from trackway.errors import NotFoundError
 from .logs import STARTED, Log, told_by_logs
 from .test_index import agrees
 
-SEEDS = 6
+SEEDS = 8
 
 REF = RunRef("p", "run")
 OTHER = RunRef("p", "other")
@@ -126,13 +126,12 @@ def row_by_logs(root: Path, ref: RunRef) -> dict[str, Any]:
         if len(line):
             metrics[key] = Metric.of(line)
     damaged = sum(damage.size for writer in logs.writers for damage in writer.damage)
-    return row_of(ref, tell_record(logs), metrics, damaged=damaged)
+    return row_of(ref, tell_record(logs), metrics) | {"damaged_bytes": damaged}
 
 
 def assert_same_row(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
-    """All fields are the same but the duration, which grows while one looks."""
-    assert found.keys() == wanted.keys()
-    for name in wanted.keys() - {"duration"}:
+    """All fields are the same but those that change while one looks."""
+    for name in wanted.keys() - {"duration", "open"}:
         assert repr(plain(found[name])) == repr(plain(wanted[name])), name
 
 
@@ -444,7 +443,8 @@ class Doer:
             case 1:
                 log.path.unlink()
             case 2:
-                os.truncate(log.path, self._chance.randint(self._head, log.path.stat().st_size))
+                size = log.path.stat().st_size
+                os.truncate(log.path, self._chance.randint(min(size, self._head), size))
                 # Nothing is known to be declared any more; numbers are not used again.
                 log.keysets = {((f"{n}",), "gone", "gone"): n for n in range(len(log.keysets))}
             case 3:

@@ -11,8 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from trackway.backend.index import _numba, codec
-from trackway.backend.index.grid import FloatGrid, StepGrid, float_grid, step_grid
+from trackway.backend.index.grid import WIDE, FloatGrid, StepGrid, float_grid, step_grid
 from trackway.backend.index.kernels import Buckets, reduce_lines, warm
+from trackway.backend.index.source import CELL_STEPS
 from trackway.errors import ArgumentError
 
 INT_64 = st.integers(-(1 << 63), (1 << 63) - 1)
@@ -125,19 +126,22 @@ def test_step_grids(one: int, other: int, buckets: int) -> None:
     assert 1 <= grid.n <= buckets
     assert grid.start <= lo
     assert hi < grid.start + grid.n * grid.width
-    assert grid.width < 64 or grid.width % 64 == 0
+    assert grid.width < WIDE or grid.width % CELL_STEPS == 0
     assert grid.start % grid.width == 0 or buckets == 1
-    assert not (grid.width >= 64 and grid.start % 64)
+    assert not (grid.width >= WIDE and grid.start % CELL_STEPS)
     assert grid.start > lo - grid.width
     few = max(buckets - 1, 1)
     needed = -(-(hi - lo + 1) // few)
-    assert grid.width <= max(needed + 63, 1) or grid.n == 1
+    assert grid.width <= max(needed + CELL_STEPS - 1, 1) or grid.n == 1
 
 
-@pytest.mark.parametrize("span", [1, 2, 63, 64, 65, 1000, 1001, 63_999, 64_000, 64_001])
+SPANS = [1, 2, 255, 256, 257, 767, 768, 769, 1000, 1001, 767_999, 768_000, 768_001]
+
+
+@pytest.mark.parametrize("span", SPANS)
 def test_small_step_grids(span: int) -> None:
     """A grid is no wider than it must be, and its bounds are where a loop puts the points."""
-    for lo in (-130, -1, 0, 1, 64, 999):
+    for lo in (-530, -1, 0, 1, 256, 999):
         for buckets in (1, 2, 3, 10, 1000):
             check_small(span, lo, buckets)
 
@@ -147,7 +151,7 @@ def check_small(span: int, lo: int, buckets: int) -> None:
     hi = lo + span - 1
     grid = step_grid(lo, hi, buckets)
     assert lo // grid.width == (grid.start // grid.width) or buckets == 1
-    if 1 < grid.width < 64 and buckets > 1:
+    if 1 < grid.width < WIDE and buckets > 1:
         narrower = grid.width - 1
         assert hi // narrower - lo // narrower >= buckets or narrower * buckets < span
     steps = np.arange(lo - 3, hi + 4, max(span // 50, 1))

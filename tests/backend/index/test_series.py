@@ -10,8 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.backend.index.reference import Lists, Point, bucketed, mean_of, x_of
-from trackway.backend.index.grid import StepGrid
+from trackway.backend.index.grid import WIDE, StepGrid
 from trackway.backend.index.series import SeriesAnswer, SeriesQuery, series
+from trackway.backend.index.source import CELL_STEPS
 from trackway.errors import ArgumentError
 
 EXACT = ("count", "nan", "inf_pos", "inf_neg", "min", "max", "first", "last")
@@ -116,7 +117,7 @@ def check_grid(source: Lists, answer: SeriesAnswer) -> None:
     assert hi is None or answer.hi >= hi
     if isinstance(grid, StepGrid):
         assert grid.width >= 1
-        assert grid.width < 64 or grid.width % 64 == 0
+        assert grid.width < WIDE or grid.width % CELL_STEPS == 0
         assert grid.n == 1 or grid.start % grid.width == 0
 
 

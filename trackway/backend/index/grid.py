@@ -26,7 +26,11 @@ MAX_BUCKETS: Final = 100_000
 LOWEST: Final = -(1 << 63)
 HIGHEST: Final = (1 << 63) - 1
 _WRAP: Final = (1 << 64) - 1
-_TRIES: Final = 64
+WIDE: Final = 3 * CELL_STEPS
+"""Buckets from this width on are made of whole cells: rounding up costs at most a quarter of them.
+Narrower ones are as narrow as they may be, and filled from the points, which are not so many."""
+
+_TRIES: Final = WIDE
 
 
 def check_buckets(buckets: object) -> None:
@@ -42,7 +46,7 @@ class StepGrid:
     Attributes:
         start: A multiple of ``width``, save where one bucket must hold both sides of one. It may
             be below 64 bits, and the last bucket may end beyond them.
-        width: At least 1; a multiple of CELL_STEPS where it is not less.
+        width: At least 1; a multiple of CELL_STEPS from WIDE on.
         n: Buckets.
     """
 
@@ -109,12 +113,12 @@ def step_grid(lo: int, hi: int, buckets: int) -> StepGrid:
     first, last = lo // width, hi // width
     if last - first < buckets:
         return StepGrid(first * width, width, last - first + 1)
-    start = lo // CELL_STEPS * CELL_STEPS if span >= CELL_STEPS else lo
+    start = lo // CELL_STEPS * CELL_STEPS if span >= WIDE else lo
     return StepGrid(start, _fitting(hi - start + 1), 1)
 
 
 def _fitting(width: int) -> int:
-    return width if width < CELL_STEPS else -(-width // CELL_STEPS) * CELL_STEPS
+    return width if width < WIDE else -(-width // CELL_STEPS) * CELL_STEPS
 
 
 @dataclass(frozen=True, slots=True)

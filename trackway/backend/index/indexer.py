@@ -135,9 +135,12 @@ class Indexer:
             self._logs[ref][line.name] = line.log
             self._covered[ref][line.name] = Seen(line.inode, line.size, line.mtime_ns)
             present.add(line.log)
-        for run, log in [(tail.run, tail.log) for tail in self._all_tails()]:
-            if log not in present:
-                self._drop(run, log)
+        tails = list(self._all_tails())
+        states = reading.states([tail.log for tail in tails]) if tails else {}
+        for tail in tails:
+            # A tail goes on from one state; another one may be that of another file.
+            if tail.log not in present or states.get(tail.log) != tail.base:
+                self._drop(tail.run, tail.log)
 
     def _all_tails(self) -> Iterator[Tail]:
         return (tail for tails in self.tails.values() for tail in tails.values())
@@ -175,6 +178,10 @@ class Indexer:
                 seen = Seen(line.inode, line.size, line.mtime_ns)
                 if self._covered[ref].get(line.name) != seen:
                     return False
+        tails = [tail for run in refs for tail in self.tails.get(run, {}).values()]
+        states = reading.states([tail.log for tail in tails]) if tails else {}
+        if any(states.get(tail.log) != tail.base for tail in tails):
+            return False
         return all(self._logs.get(ref) == found for ref, found in logs.items())
 
     def version(self, ref: RunRef) -> tuple[object, ...]:
@@ -351,13 +358,16 @@ class Indexer:
             states = reading.states(self._logs[ref].values())
         mine = {tail.log: tail for tail in read}
         for name, log in self._logs[ref].items():
+            if LogState.unpack(states.get(log)).deletions == fingerprint:
+                continue
             tail = mine.get(log) or self.tails.get(number, {}).get(log)
             tail = tail or self._tail(ref, name, log)
-            if LogState.unpack(states.get(log)).deletions != fingerprint and tail.start:
+            if tail.start:
                 tail.begin_afresh()
-                if not self._read_on(tail):
-                    continue
-            mine[log] = tail
+                if self._read_on(tail):
+                    mine[log] = tail
+                else:
+                    mine.pop(log, None)
         return list(mine.values())
 
     def _take_up_deletions(self, writing: Writing, run: int, deletions: Deletions) -> None:
