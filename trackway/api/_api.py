@@ -266,7 +266,7 @@ class Api:
     def numbered(self, numbers: Iterable[int]) -> list[StoredRun]:
         """The runs that an answer of ``series`` or ``groups`` calls by these numbers.
 
-        A run's number is the same in all answers of this process, and in no other.
+        A number stands for its run in this process, until the index is made anew.
 
         Raises:
             NotFoundError: A number is no run's, or the run is there no more.

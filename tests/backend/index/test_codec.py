@@ -322,5 +322,5 @@ def test_ends_of_64_bits_have_cells() -> None:
         codec.cells_of(np.array([-(1 << 63), (1 << 63) - 1]), np.array([1.0, 2.0])) or b""
     )
     assert cells.id.tolist() == [-(1 << 55), (1 << 55) - 1]
-    assert (cells.low.tolist(), cells.high.tolist()) == ([0, 63], [0, 63])
+    assert (cells.low.tolist(), cells.high.tolist()) == ([0, 255], [0, 255])
     assert struct.pack("<2d", *cells.sum) == struct.pack("<2d", 1.0, 2.0)

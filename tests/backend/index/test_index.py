@@ -55,7 +55,8 @@ def begin(root: Path) -> Callable[..., Log]:
 def agrees(index: Index, root: Path, ref: RunRef = REF) -> None:
     """The index says of a run exactly what its logs say."""
     logs = told_by_logs(root / ref.project / ref.id)
-    keys = [key for key in logs.keys() if len(logs.columns(key))]
+    named = logs.keys()
+    keys = [key for key in named if len(logs.columns(key))]
     assert index.keys(ref) == keys
     found = index.columns(ref)
     metrics = index.metrics(ref)

@@ -30,10 +30,10 @@ from trackway.backend.index.contract import (
     VERSION,
     IndexBusyError,
     IndexDamagedError,
+    IndexReplacedError,
     Reading,
     RunRef,
 )
-from trackway.backend.index.contract import IndexReplacedError
 from trackway.backend.index.sqlite import SqliteStore, delete
 
 # A child opens a store of its own; the parent has none open while it forks.
