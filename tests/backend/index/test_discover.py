@@ -264,7 +264,7 @@ def test_links_are_followed(root: Path, tmp_path: Path, monkeypatch: pytest.Monk
 def test_a_name_that_is_no_text_is_found(root: Path) -> None:
     """Bytes that are no UTF-8, as a file system may hold."""
     path = os.fsencode(root / "p") + b"/r\xff"
-    os.makedirs(path)
+    os.makedirs(path)  # noqa: PTH103 - paths hold text only
     with open(path + b"/w\xfe.log", "wb") as file:  # noqa: PTH123
         file.write(b"data")
     (ref,) = Sight(root).all().logs

@@ -24,8 +24,10 @@ from trackway.backend.file.edits import Editor
 from trackway.backend.file.format import METRIC
 from trackway.backend.index import _seal, indexer, rows
 from trackway.backend.index import index as index_module
+from trackway.backend.index._documents import value_at
 from trackway.backend.index._points import decoded
 from trackway.backend.index.codec import decode_cells, decode_steps, decode_times, head_of
+from trackway.backend.index.columns import Column
 from trackway.backend.index.contract import IndexStore, Reading, RunRef, Writing
 from trackway.backend.index.document import row_of
 from trackway.backend.index.index import Index
@@ -404,7 +406,7 @@ def test_a_log_taken_in_anew_by_another_process_is_never_half_there(
                 writing.put_logs([line._replace(inode=0, size=0, mtime_ns=0, offset=0)])
         return changes
 
-    mine._refresh = refresh_late  # type: ignore[method-assign]
+    mine._refresh = refresh_late  # type: ignore[method-assign, assignment]
     assert mine.arrivals(REF, "x") == 2000
     agrees_in_all(mine, root)
     mine.close()
@@ -426,7 +428,7 @@ class Doer:
             self._at += 1
             attempt = self._chance.randint(1, 3)
             path = folder / f"{self._chance.choice('mz')}{self._at}.log"
-            told = {"attempt": attempt, "created": STARTED + self._at}
+            told: dict[str, Any] = {"attempt": attempt, "created": STARTED + self._at}
             known = [Log(path, generation=f"{self._at:032}", **told).begin()]
             self._head = max(self._head, known[0].path.stat().st_size)
             self._logs[path] = known[0]
@@ -661,7 +663,7 @@ def test_where_the_cache_fails_the_answers_stay(root: Path, cache: Path, what: s
     index.close()
     fill_after(root)
     for start in (1, 2, 5, 13, 40, 90, 150):
-        calls = []
+        calls: list[str] = []
 
         def trouble(told: str, start: int = start, calls: list[str] = calls) -> None:
             if what == "any" or (told == "read") == (what == "read"):
@@ -916,7 +918,8 @@ def test_buckets_are_the_same_with_and_without_a_pyramid(
     without = Index(root, MemoryStore)
     without.refresh()
     log.append(b"".join(log.row_bytes(90_000 + n, {"x": 5.0}) for n in range(500)))
-    for fields in ({}, {"lo": 1000, "hi": 71_234}, {"lo": 89_990}, {"buckets": 7}):
+    asked: list[dict[str, Any]] = [{}, {"lo": 1000, "hi": 71_234}, {"lo": 89_990}, {"buckets": 7}]
+    for fields in asked:
         answers = []
         for index in (with_cells, without):
             run = index.number(REF)
@@ -975,12 +978,19 @@ def assert_same_table(index: Index, root: Path, deleted: set[str]) -> None:
     by_id = {row["id"]: row for row in wanted if row["id"] not in deleted}
     ids = found.column(("id",)).values()
     assert sorted(ids) == sorted(by_id)
-    paths = [("name",), ("tags",), ("points",), ("exit_code",), ("config",), ("summary",)]
+    paths: list[tuple[str, ...]] = [
+        ("name",),
+        ("tags",),
+        ("points",),
+        ("exit_code",),
+        ("config",),
+        ("summary",),
+    ]
     paths += [("config", *name.split("/")) for name in ("lr", "model", "model/size", "model.size")]
     paths += [("config", "model/name"), ("config", "é"), ("config", "flag"), ("config", "none")]
     paths += [("summary", "x"), ("summary", "val/y")]
     for path in paths:
-        reference = rows.Column.of([rows.value_at(by_id[id], rows._canonical(path)) for id in ids])
+        reference = Column.of([value_at(by_id[id], rows._canonical(path)) for id in ids])
         mine, theirs = found.column(path).values(), reference.values()
         assert repr(plain(mine)) == repr(plain(theirs)), path
     for id, document in zip(ids, found.documents(range(len(ids))), strict=True):

@@ -194,6 +194,21 @@ class View:
         chunks = self._chunks([run], name, space).get(run, [])
         return self._columns(run, chunks, self._parts(run, name, space))
 
+    def latest(self, run: int, name: str, count: int) -> Columns:
+        """At least the last ``count`` arrivals of a metric (all, where there are fewer).
+
+        Where points simply follow each other only the last chunks are looked at.
+        """
+        chunks = self._chunks([run], name, METRIC).get(run, [])
+        tail = self._parts(run, name, METRIC)
+        if chunks and self._is_straight(run, chunks, tail):
+            have, first = sum(len(part.steps) for part in tail), len(chunks)
+            while first and have < count:
+                first -= 1
+                have += chunks[first].head.n
+            chunks = chunks[first:]
+        return self._columns(run, chunks, tail)
+
     def _columns(self, run: int, chunks: Sequence[Chunk], tail: list[Part]) -> Columns:
         if chunks and not tail and self._is_straight(run, chunks, tail):
             return self._straight_columns(run, chunks)

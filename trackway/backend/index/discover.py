@@ -1,9 +1,9 @@
 """Finds what changed in a root without opening a file: folder times, then sizes and times of logs.
 
 A folder's listing can only change with its ctime (its mtime can be set back, as rsync does when it
-has filled a folder), so a folder that looks as it did is not listed again; of every known log
-there is one ``stat``. For 10,000 runs with two logs each that is a tenth of a second; what a query
-asks for is looked at by itself, in microseconds a run.
+has filled a folder), so a folder that looks as it did is not listed again; of every known log there
+is one ``stat``. For 10,000 runs with two logs each that is a tenth of a second; what a query asks
+for is looked at by itself, in microseconds a run.
 """
 
 from __future__ import annotations

@@ -36,6 +36,7 @@ from trackway.backend.index.series import SeriesAnswer, SeriesQuery, series
 from trackway.backend.index.source import CellLine, Line
 from trackway.backend.index.sqlite import SqliteStore, delete
 from trackway.backend.index.table import Table
+from trackway.backend.index.watching import Lookout
 from trackway.backend.points import Metric
 from trackway.backend.record import RunRecord, tell_record
 from trackway.errors import FormatError
@@ -43,9 +44,9 @@ from trackway.errors import FormatError
 __all__ = ["Index"]
 
 LOOK_SHARE: Final = 20
-"""The whole root is looked at again when LOOK_SHARE times what the last look took has passed: a
-reader that asks without end spends a twentieth of its time on that. What a query names is always
-looked at."""
+"""Where nobody tells what changed, the whole root is looked at again when LOOK_SHARE times what the
+last look took has passed: a reader that asks without end spends a twentieth of its time on that.
+What a query names is always looked at."""
 
 RUNNING_S: Final = 1.0
 """How long the row of a run that runs and wrote nothing stands: its duration grows."""
@@ -89,8 +90,7 @@ class Index:
         self._weighed = -1  # the revision at which it was decided whether a snapshot is due
         self._live: dict[int, _LiveRow] = {}
         self._table: tuple[Rows, Table] | None = None
-        self._looked_at = float("-inf")
-        self._look_took = 0.0
+        self._lookout = Lookout(root)
         self._pid = os.getpid()
         _all.add(self)
         self._begin()
@@ -123,11 +123,13 @@ class Index:
         self._points = Points()
         self._indexer = Indexer(self.root, self._store, self._points)
         self._started.clear()
+        self._lookout.forget()
         self._rows = self._table = None
 
     def close(self) -> None:
         """Let go of the store. The index must not be used afterwards."""
         with self._lock:
+            self._lookout.close()
             self._store.close()
 
     # -- keeping up ------------------------------------------------------------------------
@@ -151,8 +153,7 @@ class Index:
             started = time.perf_counter()
             changes = self._indexer.refresh(refs, progress)
             if refs is None:
-                self._looked_at = time.perf_counter()
-                self._look_took = 0.0 if changes else self._looked_at - started
+                self._lookout.looked(started, is_quiet=not changes)
             for run in changes.runs | changes.gone:
                 self._started.pop(run, None)
             return changes
@@ -167,12 +168,16 @@ class Index:
     def _look(self) -> None:
         """Refresh: the whole root if that is due, else what is known to change."""
         with self._lock:
-            waited = time.perf_counter() - self._looked_at
-            if waited >= LOOK_SHARE * self._look_took or self._look_took < 0.005:
+            self._after_fork()
+            told = self._lookout.due(LOOK_SHARE)
+            if told is None:
+                self._lookout.begin()
                 self._refresh()
                 return
             refs = self._indexer.refs
-            self._refresh([refs[run] for run in self._indexer.tails if run in refs])
+            tails = {refs[run] for run in self._indexer.tails if run in refs}
+            self._refresh(told | tails | self._indexer.unreadable.keys())
+            self._lookout.done(told)
 
     def _healed(self, ask: Callable[[], T]) -> T:
         """What was asked; if the index turns out to be damaged, from one that is made anew.
@@ -403,6 +408,17 @@ class Index:
 
         return self._ask([ref], told)
 
+    def latest(self, ref: RunRef, keys: Collection[str], count: int) -> dict[str, Columns]:
+        """At least the last ``count`` arrivals of these metrics of a run, of one moment."""
+
+        def told(view: View) -> dict[str, Columns]:
+            if not view.runs:
+                return {key: joined([]) for key in keys}
+            (run,) = view.runs
+            return {key: view.latest(run, key, count) for key in keys}
+
+        return self._ask([ref], told)
+
     def arrivals(self, ref: RunRef, key: str) -> int:
         """How many points of a metric arrived."""
         return self._ask([ref], lambda view: sum(view.arrivals(run, key) for run in view.runs))
@@ -428,6 +444,15 @@ class Index:
     def series(self, query: SeriesQuery) -> SeriesAnswer:
         """See ``series.series``; the runs of the query are those of ``number``."""
         return self._ask(self._refs(query.runs), lambda view: series(_Source(view), query))
+
+    def several_series(self, query: SeriesQuery, keys: Sequence[str]) -> dict[str, SeriesAnswer]:
+        """The same question about several metrics, of one moment; the query's own is ignored."""
+
+        def told(view: View) -> dict[str, SeriesAnswer]:
+            source = _Source(view)
+            return {key: series(source, replace(query, key=key)) for key in keys}
+
+        return self._ask(self._refs(query.runs), told)
 
     def groups(self, query: GroupsQuery) -> GroupsAnswer:
         """See ``groups.groups``."""
