@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from trackway.api._api import Api
 from trackway.api._compare import MISSING, Comparison
 from trackway.api._history import History, Metric, Series
-from trackway.api._run import ConsoleLine, StoredRun
+from trackway.api._run import ConsoleLine, StoredEvent, StoredRun
 from trackway.api._runs import RunGroup, Runs
 
 if TYPE_CHECKING:
@@ -38,6 +38,7 @@ __all__ = [
     "Runs",
     "Series",
     "SeriesAnswer",
+    "StoredEvent",
     "StoredRun",
 ]
 

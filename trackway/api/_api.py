@@ -234,6 +234,30 @@ class Api:
             SeriesQuery(numbers, key, x=x, lo=start, hi=stop, buckets=buckets)
         )
 
+    def all_series(
+        self,
+        keys: str | Iterable[str],
+        runs: Iterable[StoredRun] | None = None,
+        **options: Any,
+    ) -> dict[str, SeriesAnswer]:
+        """``series`` of several metrics at once, of one moment.
+
+        Args:
+            keys: Names, and patterns with ``*``; names that no run has are left out.
+            runs: The runs; all by default.
+            **options: As for ``series``.
+        """
+        from trackway.backend.index.series import SeriesQuery
+
+        chosen = list(self.runs() if runs is None else runs)
+        options = {{"start": "lo", "stop": "hi"}.get(k, k): v for k, v in options.items()}
+        query = SeriesQuery(tuple(self._numbers(chosen)), "", **options)
+        there = self._index.key_names([RunRef(run.project, run.id) for run in chosen])
+        names: dict[str, None] = {}
+        for key in [keys] if isinstance(keys, str) else keys:
+            names |= dict.fromkeys(there.glob(key, limit=None).names)
+        return self._index.several_series(query, list(names))
+
     def groups(
         self,
         key: str,

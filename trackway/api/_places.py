@@ -48,8 +48,8 @@ class Places:
         return replace(taken(series, found), x=self.values[place[found]])
 
 
-def taken(series: Series, index: npt.NDArray[Any]) -> Series:
-    """The points that a mask or an index selects."""
+def taken(series: Series, index: npt.NDArray[Any] | slice) -> Series:
+    """The points that a mask, an index or a slice selects."""
     return Series(
         series.key,
         series.steps[index],

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from trackway.api._history import History, Metric, axis_metric, column_names, resolve
 from trackway.api._opened import opened_index
-from trackway.api._places import Places
+from trackway.api._places import Places, taken
 from trackway.api._samples import sampled
 from trackway.backend.file.blobs import BlobStore
 from trackway.backend.file.edits import UNCHANGED, Editor
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from trackway.backend.index.index import Index
     from trackway.backend.index.series import SeriesAnswer
 
-__all__ = ["ConsoleLine", "StoredRun"]
+__all__ = ["ConsoleLine", "StoredEvent", "StoredRun"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +44,23 @@ class ConsoleLine:
     time: float
     stream: str
     text: str
+    attempt: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class StoredEvent:
+    """Something that was recorded of a run, besides points.
+
+    Attributes:
+        time: Seconds since 1970.
+        type: What it is.
+        fields: What it says.
+        attempt: The attempt that recorded it.
+    """
+
+    time: float
+    type: str
+    fields: dict[str, Any]
     attempt: int = 1
 
 
@@ -233,6 +250,34 @@ class StoredRun:
         """
         history = self.history(keys, attempts=attempts)
         yield from _steps_of(history)
+
+    def tail(self, keys: str | Iterable[str] | None = None, count: int = 100) -> History:
+        """The last points of each metric's live line: what has just been logged.
+
+        Args:
+            keys: A name, names, or patterns with ``*``; all by default.
+            count: At most so many points a metric, at least 1.
+        """
+        if count < 1:
+            raise ArgumentError(f"count={count!r}: it is at least 1")
+        names = self._matching(keys, self.keys())
+        # Out of order, or taken back, the last arrivals are not the last of the line: all are read.
+        found = self._index.latest(self._ref, names, count)
+        live = {"attempts": "live", "repeats": "last", "order": "step"}
+        lines = {key: resolve(key, columns, **live) for key, columns in found.items()}
+        return History({key: taken(line, slice(-count, None)) for key, line in lines.items()})
+
+    def events(self, types: str | Iterable[str] | None = None) -> list[StoredEvent]:
+        """What was recorded besides points, in order of time: as ``docs/format/log.md`` lists it.
+
+        Args:
+            types: ``console``, ``config``, ``git`` …; all by default.
+        """
+        wanted = [types] if isinstance(types, str) else types
+        return [
+            StoredEvent(event.time, event.type, dict(event.fields), log.attempt)
+            for log, event in self._index.events(self._ref, None if wanted is None else {*wanted})
+        ]
 
     def series(
         self,

@@ -85,7 +85,7 @@ def changes(root: Path, beside: Path, chance: random.Random) -> list[Callable[[]
             lambda: os.utime(folder, ns=(old, old)),
             lambda: os.utime(folder.parent, ns=(old, old)),
             lambda: None if name.exists() else folder.rename(name),
-            lambda: shutil.copytree(folder, target) and swapped(folder, target),
+            lambda: swapped(folder, shutil.copytree(folder, target)),
             lambda: None if folder.is_symlink() else moved_out(folder, target),
             lambda: shutil.rmtree(folder.parent),
         ]
@@ -186,7 +186,12 @@ def test_a_young_folder_is_listed_again(root: Path, monkeypatch: pytest.MonkeyPa
     assert look.folders[REF] == 0
     listings: list[str] = []
     scandir = os.scandir
-    monkeypatch.setattr(os, "scandir", lambda place: listings.append(place) or scandir(place))
+
+    def listing(place: str) -> object:
+        listings.append(place)
+        return scandir(place)
+
+    monkeypatch.setattr(os, "scandir", listing)
     sight.at([REF])
     assert listings == [str(root / "p" / "run")]
 

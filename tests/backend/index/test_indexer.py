@@ -293,7 +293,11 @@ def test_processes_killed_while_a_run_grows_do_no_harm(root: Path, cache: Path) 
     for round in range(25):
         rising(log, round * 60, round * 60 + 60)
         at = int(place.integers(1, 30))
-        in_child(lambda at=at: troubled(root, cache, Countdown(at, kill_self)).refresh())
+
+        def work(at: int = at) -> None:
+            troubled(root, cache, Countdown(at, kill_self)).refresh()
+
+        in_child(work)
         if round == 12:
             Editor(root, "p", "run").delete_points("x", start=100, stop=200)
     index = Index.open(root, cache)
@@ -347,6 +351,7 @@ def ask_until_done(root: Path, cache: Path, done: Path) -> None:
         highest = len(steps)
         metric = index.metrics(REF).get("x")
         if metric is not None:
+            assert metric.last_step is not None
             assert metric.count == metric.last_step + 1 == metric.last + 1
             assert metric.count >= highest
             highest = metric.count
@@ -394,7 +399,7 @@ def test_a_log_taken_in_anew_by_another_process_is_never_half_there(
     other = Index.open(root, cache)
     other.refresh()
     refresh = mine._refresh
-    times = []
+    times: list[int] = []
 
     def refresh_late(*args: Any) -> Any:
         changes = refresh(*args)

@@ -35,6 +35,16 @@ class LogState(msgspec.Struct, frozen=True):
     frames: int = 0
     damaged: int = 0
 
+    def is_outdated(self, deletions: bytes) -> bool:
+        """Whether there may be chunks that were made with other deletions than these.
+
+        An editor's log has no points: it is not taken in again, which would take away for a while
+        what it tells, and so outdate all others.
+        """
+        header = self.position.header
+        is_editor = header is not None and header.role == "editor" and not self.points
+        return bool(self.position.offset) and not is_editor and self.deletions != deletions
+
     def pack(self) -> bytes:
         """The bytes that ``unpack`` takes."""
         return msgspec.msgpack.encode(self)

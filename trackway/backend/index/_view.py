@@ -150,6 +150,16 @@ class View:
             names -= {name for name in hidden if not len(self.columns(run, name))}
         return sorted(names)
 
+    def all_keys(self, space: str = METRIC) -> set[str]:
+        """The names of the metrics that any of the runs has."""
+        sealed = [run for run in self.runs if run not in self._behind]
+        keys = {key for keys in self.reading.keys_of(sealed, space).values() for key in keys}
+        known = self._points.names(self.reading, keys)
+        names = {known[key] for key in keys}
+        for run in self._behind:
+            names.update(self.keys(run, space))
+        return names
+
     def _tails_of(self, run: int) -> list[Tail]:
         return [tail for _, tail, _ in self._behind.get(run, ())]
 

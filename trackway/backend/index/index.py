@@ -466,7 +466,7 @@ class Index:
         """The names of the metrics of these runs, or of all runs, to be searched."""
 
         def told(view: View) -> KeyNames:
-            return KeyNames(sorted({name for run in view.runs for name in view.keys(run, space)}))
+            return KeyNames(view.all_keys(space))
 
         if refs is None:
             refs = self.refs()

@@ -358,7 +358,7 @@ class Indexer:
             states = reading.states(self._logs[ref].values())
         mine = {tail.log: tail for tail in read}
         for name, log in self._logs[ref].items():
-            if LogState.unpack(states.get(log)).deletions == fingerprint:
+            if not LogState.unpack(states.get(log)).is_outdated(fingerprint):
                 continue
             tail = mine.get(log) or self.tails.get(number, {}).get(log)
             tail = tail or self._tail(ref, name, log)
@@ -374,7 +374,7 @@ class Indexer:
         """Have the logs that were indexed with other deletions read again, from their start."""
         for line in writing.logs([run]):
             state = LogState.unpack(writing.states([line.log]).get(line.log))
-            if state.position.offset and state.deletions != deletions.fingerprint:
+            if state.is_outdated(deletions.fingerprint):
                 writing.clear_log(line.log)
                 writing.put_logs([line._replace(inode=0, size=0, mtime_ns=0, offset=0)])
                 self._revision = -1
@@ -457,7 +457,7 @@ class Indexer:
         alters = False
         for tail in fresh:
             alters |= tail.afresh or tail.tells_deletions
-            if tail.start and not tail.afresh and tail.state.deletions != deletions.fingerprint:
+            if not tail.afresh and tail.state.is_outdated(deletions.fingerprint):
                 stale.append(tail)
                 alters = True
                 continue
