@@ -7,10 +7,11 @@ import math
 import numpy as np
 import pytest
 
+from tests.cli.conftest import BEGAN
 from trackway.api import Api, StoredEvent
 from trackway.errors import ArgumentError
 
-from .conftest import BEGAN, Record
+from .conftest import Record
 
 
 def test_the_tail_is_the_end_of_the_live_line(api: Api, record: Record) -> None:

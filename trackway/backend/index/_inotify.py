@@ -72,15 +72,21 @@ class Inotify:
         """Let go of a watch; one that the system let go of by itself is no error."""
         self._remove(self.fd, watch)
 
+    def pending(self) -> int:
+        """How many bytes of events wait."""
+        import fcntl
+        import termios
+
+        found = fcntl.ioctl(self.fd, termios.FIONREAD, bytes(_COUNT.size))
+        size: int = _COUNT.unpack(found)[0]
+        return size
+
     def events(self) -> Iterator[tuple[int, int, str]]:
         """What happened before the call, in order: the watch, what, and the entry's name.
 
         Whoever writes without end does not keep the reader here.
         """
-        import fcntl
-        import termios
-
-        left = _COUNT.unpack(fcntl.ioctl(self.fd, termios.FIONREAD, bytes(_COUNT.size)))[0]
+        left = self.pending()
         while left > 0:
             data = os.read(self.fd, _READ_BYTES)
             left -= len(data)

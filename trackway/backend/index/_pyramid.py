@@ -16,8 +16,8 @@ __all__ = ["cells_of", "decode_cells"]
 
 Array = npt.NDArray[Any]
 
-_CELLS_32: Final = 20
-_CELLS_64: Final = 21
+_CELLS_32: Final = 22
+_CELLS_64: Final = 23
 _SMALL: Final = ("low", "high", "count", "nan", "inf_pos", "inf_neg")
 _VALUES: Final = ("min", "max", "first", "last")
 _SHIFT: Final = CELL_STEPS.bit_length() - 1
@@ -78,7 +78,7 @@ def gathered(steps: npt.NDArray[np.int64], values: npt.NDArray[np.float64]) -> C
 def encode_cells(cells: Cells) -> bytes:
     """Cells as bytes, exactly."""
     ids = encode_integers(cells.id)
-    small = pack(np.concatenate([getattr(cells, name).astype(np.uint8) for name in _SMALL]))
+    small = pack(np.concatenate([getattr(cells, name).astype(np.uint16) for name in _SMALL]))
     wide = np.concatenate([getattr(cells, name) for name in _VALUES])
     with np.errstate(over="ignore", invalid="ignore"):
         narrow = wide.astype(np.float32)
@@ -103,7 +103,7 @@ def decode_cells(data: bytes) -> Cells:
     ids = decode_integers(data[HEAD_BYTES:small_at])
     if len(ids) != count:
         raise IndexDamagedError("a pyramid has more or fewer ids than cells")
-    small = unpack(data[:values_at], small_at, np.uint8, len(_SMALL) * count).reshape(-1, count)
+    small = unpack(data[:values_at], small_at, np.uint16, len(_SMALL) * count).reshape(-1, count)
     dtype = np.float32 if kind == _CELLS_32 else np.float64
     sums_at = values_at + third
     wide = unpack(data[:sums_at], values_at, dtype, len(_VALUES) * count).astype(np.float64)
@@ -111,8 +111,8 @@ def decode_cells(data: bytes) -> Cells:
     least, most, first, last = wide.reshape(-1, count)
     return Cells(
         id=ids,
-        low=small[0],
-        high=small[1],
+        low=small[0].astype(np.uint8),
+        high=small[1].astype(np.uint8),
         count=small[2].astype(np.int64),
         nan=nan,
         inf_pos=inf_pos,
