@@ -13,7 +13,7 @@ from trackway.backend.file.format import Event, Header
 from trackway.backend.file.process import host_name, is_alive
 from trackway.backend.file.reader import Rows
 
-__all__ = ["Attempt", "Definition", "RunRecord", "judge_silence", "tell_record"]
+__all__ = ["Attempt", "Definition", "RunRecord", "judge_silence", "recorders", "tell_record"]
 
 SILENT_S: Final = 120.0
 """A run on another machine that wrote nothing for this long, and whose companion is silent too,
@@ -47,6 +47,7 @@ class TellingLog(Protocol):
         """Its rows, as far as they are needed to know that there are some, and since when."""
 
 
+LogT = TypeVar("LogT", bound=TellingLog)
 LogT_co = TypeVar("LogT_co", bound=TellingLog, covariant=True)
 
 
@@ -151,7 +152,7 @@ def tell_record(logs: Telling[TellingLog], now: float | None = None) -> RunRecor
             _apply(record, event)
     record.masked = [item for items in masked.values() for item in items]
     by_attempt: dict[int, list[TellingLog]] = {}
-    for written in _recorders(logs.writers):
+    for written in recorders(logs.writers):
         by_attempt.setdefault(written.attempt, []).append(written)
     for number, writers in sorted(by_attempt.items()):
         record.attempts.append(
@@ -165,7 +166,7 @@ def tell_record(logs: Telling[TellingLog], now: float | None = None) -> RunRecor
     return record
 
 
-def _recorders(writers: Sequence[TellingLog]) -> Sequence[TellingLog]:
+def recorders(writers: Sequence[LogT]) -> Sequence[LogT]:
     """The logs that testify how the run went: all but those of people who edited it later.
 
     A log without a header may be an editor's that was never finished or is damaged: it counts

@@ -59,7 +59,7 @@ def projects(root: Path) -> list[str]:
     return sorted(
         entry.name
         for entry in entries
-        if entry.is_dir() and not entry.name.startswith(".") and entry.name not in _RESERVED
+        if _is_folder(entry) and not entry.name.startswith(".") and entry.name not in _RESERVED
     )
 
 
@@ -70,16 +70,31 @@ def run_folders(root: Path, project: str) -> Iterator[Path]:
     except (FileNotFoundError, NotADirectoryError):
         return
     for entry in entries:
-        if entry.is_dir() and not entry.name.startswith("."):
+        if _is_folder(entry) and not entry.name.startswith("."):
             yield Path(entry.path)
 
 
 def logs(folder: Path) -> list[Path]:
     """The logs of one run, sorted by name; empty where the folder is gone."""
-    with contextlib.suppress(OSError):
+    with contextlib.suppress(OSError), os.scandir(folder) as entries:
         return sorted(
             Path(entry.path)
-            for entry in os.scandir(folder)
-            if entry.name.endswith(".log") and entry.is_file()
+            for entry in entries
+            if entry.name.endswith(".log") and _is_file(entry)
         )
     return []
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    """Whether it is a folder; a link that leads in a circle is none."""
+    try:
+        return entry.is_dir()
+    except OSError:
+        return False
+
+
+def _is_file(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_file()
+    except OSError:
+        return False

@@ -18,7 +18,13 @@ from trackway.backend.index._points import Points, metrics_of
 from trackway.backend.index._tail import LogState, Tail
 from trackway.backend.index.contract import Reading, RunRef
 from trackway.backend.points import Metric
-from trackway.backend.record import Attempt, RunRecord, judge_silence, tell_record
+from trackway.backend.record import (
+    Attempt,
+    RunRecord,
+    judge_silence,
+    recorders,
+    tell_record,
+)
 
 __all__ = [
     "ToldLogs",
@@ -222,12 +228,13 @@ def row_of(
 
 def _open(last: Attempt, told: ToldLogs, now: float) -> dict[str, Any]:
     """What it takes to judge later whether a run that ran is still at it."""
+    mine = [log for log in recorders(told.writers) if log.attempt == last.number]
     writers = [
         [log.path.name, log.header.host, log.header.pid, log.header.process_started]
-        for log in told.writers
-        if log.attempt == last.number and log.header and log.header.role in ("train", "worker")
+        for log in mine
+        if log.header and log.header.role in ("train", "worker")
     ]
-    names = [log.path.name for log in told.writers if log.attempt == last.number]
+    names = [log.path.name for log in mine]
     return {"started": last.started, "writers": writers, "logs": names, "now": now}
 
 

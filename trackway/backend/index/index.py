@@ -151,7 +151,11 @@ class Index:
         with self._lock:
             self._after_fork()
             started = time.perf_counter()
-            changes = self._indexer.refresh(refs, progress)
+            try:
+                changes = self._indexer.refresh(refs, progress)
+            except BaseException:
+                self._lookout.forget()  # the indexer may have dropped what it had read of any run
+                raise
             if refs is None:
                 self._lookout.looked(started, is_quiet=not changes)
             for run in changes.runs | changes.gone:
@@ -174,9 +178,10 @@ class Index:
                 self._lookout.begin()
                 self._refresh()
                 return
+            self._indexer.sync()
             refs = self._indexer.refs
             tails = {refs[run] for run in self._indexer.tails if run in refs}
-            self._refresh(told | tails | self._indexer.unreadable.keys())
+            self._refresh(told | tails | self._indexer.unreadable.keys() | self._indexer.moved)
             self._lookout.done(told)
 
     def _healed(self, ask: Callable[[], T]) -> T:

@@ -51,6 +51,8 @@ BATCH_RUNS: Final = 256
 _PLACE_ONLY: Final = frozenset({"console", "packages"})
 """Events that are kept as a place in the log: large, and asked for one run at a time."""
 
+_TRIES: Final = 100
+
 _LEFT_OUT: Final = frozenset({"heartbeat", "value"})
 
 Progress = Callable[[int, int], None]
@@ -91,6 +93,8 @@ class Indexer:
         refs: The same the other way round.
         tails: What is not in the index, by number of the run and of the log.
         unreadable: Why logs of a run could not be read, when it was last tried.
+        moved: Runs of which another process put something into the store, and that were not looked
+            at since: what had been read of them behind the index may have been dropped.
     """
 
     def __init__(self, root: Path, store: IndexStore, points: Points) -> None:
@@ -105,6 +109,7 @@ class Indexer:
         self._covered: dict[RunRef, dict[str, Seen]] = {}  # what the index holds to its end
         self._revision = -1
         self.unreadable: dict[RunRef, OSError] = {}
+        self.moved: set[RunRef] = set()
         self._waiting: list[Tail] = []
         self._waiting_bytes = 0
 
@@ -126,7 +131,7 @@ class Indexer:
     ) -> None:
         self.refs = refs
         self.numbers = {ref: number for number, ref in refs.items()}
-        self._logs, self._covered = {}, {}
+        before, self._logs, self._covered = self._covered, {}, {}
         for ref in refs.values():
             self._logs[ref], self._covered[ref] = {}, {}
         present = set()
@@ -135,12 +140,15 @@ class Indexer:
             self._logs[ref][line.name] = line.log
             self._covered[ref][line.name] = Seen(line.inode, line.size, line.mtime_ns)
             present.add(line.log)
+        self.moved |= {ref for ref, seen in self._covered.items() if before.get(ref) != seen}
         tails = list(self._all_tails())
         states = reading.states([tail.log for tail in tails]) if tails else {}
         for tail in tails:
             # A tail goes on from one state; another one may be that of another file.
             if tail.log not in present or states.get(tail.log) != tail.base:
                 self._drop(tail.run, tail.log)
+                if tail.run in refs:
+                    self.moved.add(refs[tail.run])
 
     def _all_tails(self) -> Iterator[Tail]:
         return (tail for tails in self.tails.values() for tail in tails.values())
@@ -204,12 +212,21 @@ class Indexer:
             refs: The runs; None looks at the whole root, which also finds new runs.
             progress: Is told how many bytes of how many were read.
         """
+        changes = Changes()
         try:
-            return self._refresh(refs, progress)
+            for _ in range(_TRIES):
+                more = self._refresh(refs, progress)
+                changes.runs = (changes.runs | more.runs) & self.refs.keys()
+                changes.gone |= more.gone
+                changes.bytes += more.bytes
+                if self._revision >= 0:
+                    return changes
+                # Somebody else indexed the same: what lies behind that is read again.
         except BaseException:
             # What is kept in memory may be half of what it should be: it is read again.
             self.abandon()
             raise
+        raise IndexBusyError("others index the same runs faster than they can be read: ask again")
 
     def abandon(self) -> None:
         """Drop all that is kept in memory: the store goes on without it."""
@@ -220,6 +237,7 @@ class Indexer:
     def _refresh(self, refs: Collection[RunRef] | None, progress: Progress | None) -> Changes:
         self.sync()
         look = self._sight.all() if refs is None else self._sight.at(refs)
+        self.moved = set() if refs is None else self.moved.difference(refs)
         changes = Changes()
         todo = [ref for ref, logs in look.logs.items() if self._covered.get(ref) != logs]
         if self.unreadable:
@@ -239,18 +257,7 @@ class Indexer:
             if progress is not None:
                 progress(changes.bytes, max(size, changes.bytes))
         self._flush()
-        return changes if self._revision >= 0 else self._again(refs, progress, changes)
-
-    def _again(
-        self, refs: Collection[RunRef] | None, progress: Progress | None, changes: Changes
-    ) -> Changes:
-        """Somebody else indexed the same: what was read behind that is read again."""
-        more = self.refresh(refs, progress)
-        return Changes(
-            (changes.runs | more.runs) & self.refs.keys(),
-            changes.gone | more.gone,
-            changes.bytes + more.bytes,
-        )
+        return changes
 
     def _register(
         self, todo: list[RunRef], gone: list[RunRef], look: Look, changes: Changes
