@@ -470,6 +470,22 @@ def test_a_forked_child_takes_nothing_from_its_parent(root: Path, watcher: Watch
     assert watcher.changed() == {REF, RunRef("p", "child")}
 
 
+def test_after_an_interrupt_nothing_is_taken_for_unchanged(
+    root: Path, watcher: Watcher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was told till then is not told again, so everything has to be looked at."""
+    put(root / "p" / "other" / "w1.log")
+
+    def interrupted(self: Inotify, path: str, mask: int) -> int:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Inotify, "add", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            watcher.changed()
+    assert watcher.changed() is None
+
+
 def test_nothing_is_left_open(root: Path) -> None:
     """Closed, closed twice, or forgotten."""
     before = queues()
@@ -652,7 +668,7 @@ def test_after_an_overflow_everything_is_looked_at(
 def test_where_nothing_can_be_watched_all_is_as_before(
     logs: Path, tmp_path: Path, eyes: Eyes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It is tried once."""
+    """It is tried once a minute."""
     tried: list[Path] = []
     monkeypatch.setattr(Watcher, "start", lambda root: tried.append(root))
     index = Index.open(logs, tmp_path / "cache")
@@ -661,7 +677,59 @@ def test_where_nothing_can_be_watched_all_is_as_before(
         assert len(losses(index)) == 3 + number
     assert tried == [logs]
     assert eyes.looks == 6
+    index._lookout._try_at -= watching.WATCHED_S
+    index.rows(), index.rows()
+    assert tried == [logs, logs]
     index.close()
+
+
+def write_much(root: Path, seed: int) -> None:
+    """Runs come, grow, lose logs, are moved and go, as fast as may be."""
+    chance = random.Random(seed)
+    for number in range(150):
+        run = root / f"q{seed}" / f"r{chance.randint(0, 9)}"
+        if not run.exists():
+            log(root, run.name, f"w{number}", project=run.parent.name, steps=number)
+        elif (kind := chance.randint(0, 5)) == 0:
+            shutil.rmtree(run)
+        elif kind == 1:
+            log(root, run.name, f"w{number}", project=run.parent.name, steps=number)
+        elif kind == 2:
+            target = run.with_name(f"r{chance.randint(0, 9)}")
+            None if target.exists() else run.rename(target)
+        elif kind == 3 and number % 10 == 0:
+            shutil.rmtree(run.parent)
+        elif files := sorted(run.iterdir()):
+            data = files[0].read_bytes()
+            files[0].write_bytes(data if kind == 4 else data[: chance.randint(0, len(data))])
+
+
+def table(index: Index) -> dict[tuple[Any, Any], Any]:
+    """The last loss of each run of each project."""
+    rows = index.rows()
+    columns = [rows.column(path).values() for path in (("project",), ("id",), ("summary", "loss"))]
+    return {(project, run): loss for project, run, loss in zip(*columns, strict=True)}
+
+
+def test_writers_in_other_processes_are_kept_up_with(
+    index: Index, logs: Path, tmp_path: Path, eyes: Eyes
+) -> None:
+    """Once they are done, the next answer is that of an index that has just been made."""
+    context = multiprocessing.get_context("spawn")
+    writers = [context.Process(target=write_much, args=(logs, seed)) for seed in range(2)]
+    for writer in writers:
+        writer.start()
+    while any(writer.is_alive() for writer in writers):
+        index.rows()
+    for writer in writers:
+        writer.join()
+        assert writer.exitcode == 0
+    found = table(index)
+    fresh = Index.open(logs, tmp_path / "another")
+    eyes.may_look = True
+    assert found == table(fresh)
+    assert len(found) > 2
+    fresh.close()
 
 
 def test_what_was_told_is_not_lost_when_the_look_fails(

@@ -129,7 +129,7 @@ class Indexer:
     def _take_over(
         self, reading: Reading, refs: dict[int, RunRef], lines: Iterable[LogLine]
     ) -> None:
-        self.refs = refs
+        numbered, self.refs = self.refs, refs
         self.numbers = {ref: number for number, ref in refs.items()}
         before, self._logs, self._covered = self._covered, {}, {}
         for ref in refs.values():
@@ -141,14 +141,15 @@ class Indexer:
             self._covered[ref][line.name] = Seen(line.inode, line.size, line.mtime_ns)
             present.add(line.log)
         self.moved |= {ref for ref, seen in self._covered.items() if before.get(ref) != seen}
+        self.moved |= before.keys() - self._covered.keys()
         tails = list(self._all_tails())
         states = reading.states([tail.log for tail in tails]) if tails else {}
         for tail in tails:
             # A tail goes on from one state; another one may be that of another file.
             if tail.log not in present or states.get(tail.log) != tail.base:
                 self._drop(tail.run, tail.log)
-                if tail.run in refs:
-                    self.moved.add(refs[tail.run])
+                if tail.run in numbered:
+                    self.moved.add(numbered[tail.run])
 
     def _all_tails(self) -> Iterator[Tail]:
         return (tail for tails in self.tails.values() for tail in tails.values())

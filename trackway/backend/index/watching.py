@@ -137,6 +137,9 @@ class Watcher:
         except (_LostError, OSError):
             self.close()
             return None
+        except BaseException:  # an interrupt: what was told is not told again
+            self.close()
+            raise
         return found | self._restless
 
     # -- what happened ---------------------------------------------------------------------
@@ -301,7 +304,7 @@ class Lookout:
     def __init__(self, root: Path) -> None:
         self._root = root
         self._watcher: Watcher | None = None
-        self._can_watch = True
+        self._try_at = float("-inf")
         self._asked = 0
         self._waiting: set[RunRef] = set()  # told of, not looked at yet
         self.forget()
@@ -341,9 +344,10 @@ class Lookout:
         Invariant: a watcher is started before the look that it is relied on to complete.
         """
         wants = self._asked >= WATCH_FROM and self._took_s >= SHORT_S
-        if self._watcher is None and self._can_watch and wants:
+        if self._watcher is None and wants and time.perf_counter() >= self._try_at:
             self._watcher = Watcher.start(self._root)
-            self._can_watch = self._watcher is not None
+            if self._watcher is None:
+                self._try_at = time.perf_counter() + WATCHED_S
 
     def looked(self, started: float, *, is_quiet: bool) -> None:
         """Everything was looked at.
