@@ -115,7 +115,8 @@ class Sight:
                 look.unreadable[ref] = error
                 return
             if status.st_size:
-                seen[name] = Seen(status.st_ino, status.st_size, status.st_mtime_ns)
+                told = status.st_ino, status.st_size, status.st_mtime_ns
+                seen[name] = tuple.__new__(Seen, told)  # twice as quick, and there are many
         if not seen:
             look.gone.add(ref)
             return

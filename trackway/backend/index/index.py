@@ -340,14 +340,14 @@ class Index:
             if entry is None or entry.version != self._indexer.version(ref):
                 unread.append(run) if run in ran else stale.append(ref)
             else:
-                self._live[run] = entry.judged(self.root.joinpath(*ref), now)
+                self._live[run] = entry.judged(self.root, ref, now)
         if unread:
             with self._reading() as reading:
                 for document in reading.documents(unread):
                     ref = ran[document.run]
                     row = unpack_document(document.data)
                     entry = _LiveRow(self._indexer.version(ref), row, row, 0.0)
-                    self._live[document.run] = entry.judged(self.root.joinpath(*ref), now)
+                    self._live[document.run] = entry.judged(self.root, ref, now)
         if stale:
             with self._view(stale) as view:
                 for run in view.runs:
@@ -496,11 +496,11 @@ class _LiveRow:
     row: dict[str, Any]
     at: float
 
-    def judged(self, folder: Path, now: float) -> _LiveRow:
+    def judged(self, root: Path, ref: RunRef, now: float) -> _LiveRow:
         """The row as it is now; this one while it is young, so that it stays the same object."""
         if (self.row.get("state") != "running" and self.at) or now - self.at < RUNNING_S:
             return self
-        return replace(self, row=rejudged(self.made, folder, now), at=now)
+        return replace(self, row=rejudged(self.made, root.joinpath(*ref), now), at=now)
 
 
 class _Source:

@@ -132,14 +132,18 @@ class Indexer:
         numbered, self.refs = self.refs, refs
         self.numbers = {ref: number for number, ref in refs.items()}
         before, self._logs, self._covered = self._covered, {}, {}
-        for ref in refs.values():
-            self._logs[ref], self._covered[ref] = {}, {}
         present = set()
-        for line in lines:
-            ref = refs[line.run]
-            self._logs[ref][line.name] = line.log
-            self._covered[ref][line.name] = Seen(line.inode, line.size, line.mtime_ns)
-            present.add(line.log)
+        # Twenty thousand lines whenever a root is opened: they come by run, and what a name costs
+        # counts.
+        new = tuple.__new__
+        by_run: dict[int, tuple[dict[str, int], dict[str, Seen]]] = {run: ({}, {}) for run in refs}
+        for log, run, name, inode, size, mtime_ns, _ in lines:
+            logs, seen = by_run[run]
+            logs[name] = log
+            seen[name] = new(Seen, (inode, size, mtime_ns))
+            present.add(log)
+        for run, ref in refs.items():
+            self._logs[ref], self._covered[ref] = by_run[run]
         self.moved |= {ref for ref, seen in self._covered.items() if before.get(ref) != seen}
         self.moved |= before.keys() - self._covered.keys()
         tails = list(self._all_tails())
