@@ -56,6 +56,14 @@ SLOW_SHARE: Final = 0.01
 """A write past SLOW_WRITE_S adds its time to a debt that is forgiven at SLOW_SHARE of the wall
 time; above SLOW_DEBT_S the disk counts as slow and records are coalesced."""
 
+CALM: Final = 3
+CONTENDED: Final = 10
+CONTENDED_S: Final = 0.002
+"""How many times longer a write must take than getting the interpreter back from other threads.
+
+Where those are busy, one of them keeps it for 5 ms, and it goes round: the same turn may take one
+of them or all, so that several turns of the one say little about a turn of the other."""
+
 RECOVERED_WRITES: Final = 5
 
 _ASKED: Final = 5
@@ -225,7 +233,8 @@ class Troubled:
         usual = self._slow_s / self._slow_writes
         self._debt = self._slow_s = 0.0
         self._slow_writes = 0
-        if 3 * self._others_take() > usual:
+        others = self._others_take()
+        if others * (CONTENDED if others > CONTENDED_S else CALM) > usual:
             # Nor this: getting the interpreter back from busy threads takes as long. Asking costs
             # time, too, so it is asked ever more rarely.
             self._debt_limit *= 2
