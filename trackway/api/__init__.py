@@ -19,10 +19,9 @@ from trackway.api._run import ConsoleLine, StoredEvent, StoredRun
 from trackway.api._runs import RunGroup, Runs
 
 if TYPE_CHECKING:
+    from trackway.api._answers import GroupsAnswer, SeriesAnswer
     from trackway.api._export_folder import ExportReport
     from trackway.backend.index.expression import FilterError
-    from trackway.backend.index.groups import GroupsAnswer
-    from trackway.backend.index.series import SeriesAnswer
 
 __all__ = [
     "MISSING",
@@ -45,8 +44,8 @@ __all__ = [
 _HOMES = {
     "ExportReport": "trackway.api._export_folder",
     "FilterError": "trackway.backend.index.expression",
-    "GroupsAnswer": "trackway.backend.index.groups",
-    "SeriesAnswer": "trackway.backend.index.series",
+    "GroupsAnswer": "trackway.api._answers",
+    "SeriesAnswer": "trackway.api._answers",
 }
 """What is imported when it is first used: an Api alone does not need it."""
 

@@ -3,17 +3,28 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
-import numpy as np
 import numpy.typing as npt
 
+from trackway.api._asked import (
+    SHORTEST,
+    check_filter,
+    check_numbers,
+    check_root,
+    check_whole,
+    near,
+    no_run,
+    series_options,
+    texts,
+)
 from trackway.api._compare import Comparison, compare
+from trackway.api._history import axis_metric
 from trackway.api._opened import opened_index
 from trackway.api._run import StoredRun
-from trackway.api._runs import RunGroup, Runs
+from trackway.api._runs import Part, RunGroup, Runs, labels, select
 from trackway.backend.file.compact import CompactReport, compact
 from trackway.backend.file.folder import default_root, logs, projects
 from trackway.backend.file.remove import RemoveReport, remove_run
@@ -21,14 +32,18 @@ from trackway.backend.index.contract import RunRef
 from trackway.errors import ArgumentError, NotFoundError
 
 if TYPE_CHECKING:
+    import numpy as np
+
+    from trackway.api._answers import GroupsAnswer, SeriesAnswer
     from trackway.api._export_folder import ExportReport
-    from trackway.backend.index.groups import GroupsAnswer
     from trackway.backend.index.index import Index
+    from trackway.backend.index.keys import KeyNames
     from trackway.backend.index.rows import Rows
-    from trackway.backend.index.series import SeriesAnswer
-    from trackway.backend.index.table import Group, Table
+    from trackway.backend.index.table import Group
 
 __all__ = ["Api", "RunGroup", "Runs"]
+
+_RUNS: Final = "runs are what api.runs(), api.run() or api.group() gave, or names and ids of them"
 
 
 class Api:
@@ -114,14 +129,21 @@ class Api:
         Raises:
             NotFoundError: There is no such project, or no such folder.
             FilterError: The filter or the order is wrong; it says where.
+            ArgumentError: Another argument is none of its values.
         """
+        check_filter(filter)
+        by = texts("order", order, "an expression or several, such as '-created'")
+        if columns is not None:
+            columns = texts("columns", columns, "expressions, such as ['name', 'config.lr']")
+        check_whole("offset", offset)
+        check_whole("limit", 0 if limit is None else limit)
         if offset < 0 or (limit is not None and limit < 0):
             raise ArgumentError("offset and limit must be 0 or more")
         self._check(project)
         rows, table = self._index.rows_and_table()
-        index, matched, total = _select(
-            rows, table, project, filter, [order] if isinstance(order, str) else order, archived
-        )
+        index, matched, total = select(rows, table, project, filter, by, archived)
+        if not total:
+            check_root(self.root, self.projects())
         end = None if limit is None else offset + limit
         return Runs(self.root, self._index, rows, index[offset:end], matched, total, columns)
 
@@ -134,14 +156,18 @@ class Api:
         Raises:
             NotFoundError: No run, or several ids, fit.
         """
+        if not isinstance(which, str):
+            raise ArgumentError(f"which={which!r}: a run is its name, its id, or project/id")
         project, slash, run_id = which.rpartition("/")
         there = self.projects()
         for name in [project] if slash else there:
             if name in there and run_id and logs(self.root / name / run_id):
                 return StoredRun(self.root, name, run_id, self._index)
+        if slash and project not in there:
+            check_root(self.root, there)
         known = self.runs(project if slash else None)
         fitting = [place for place, name in enumerate(known.column("name")) if name == run_id]
-        if not fitting and len(run_id) >= 3:
+        if not fitting and len(run_id) >= SHORTEST:
             fitting = [place for place, id in enumerate(known.ids) if id.startswith(run_id)]
             if len(fitting) > 1:
                 told = ", ".join(
@@ -149,8 +175,7 @@ class Api:
                 )
                 raise NotFoundError(f"{which!r} fits several runs: {told}")
         if not fitting:
-            told = ", ".join(map(str, known[:10].column("name"))) or "none"
-            raise NotFoundError(f"no run {which!r} in {self.root}; the newest are: {told}")
+            raise no_run(which, self.root, there, known)
         return known[fitting[0]]
 
     def group(
@@ -187,16 +212,25 @@ class Api:
 
         if bool(by) is (all_but is not None):
             raise ArgumentError("give by=[…] or all_but=[…]")
+        check_filter(filter)
+        names = texts("by", by, "an expression or several, such as 'config.lr'")
+        if all_but is not None:
+            all_but = texts("all_but", all_but, "names in the config, such as ['config.seed']")
+        if aggregates is not None and not isinstance(aggregates, Mapping):
+            raise ArgumentError(
+                f"aggregates={aggregates!r}: it is functions by expression, such as "
+                "{'summary.loss': 'mean'}"
+            )
         self._check(project)
         rows, table = self._index.rows_and_table()
-        chosen, matched, total = _select(rows, table, project, filter, ["created"], None)
-        part = _Part(rows, chosen).table()
+        chosen, matched, total = select(rows, table, project, filter, ["created"], None)
+        part = Part(rows, chosen).table()
         if all_but is not None:
             # A config that is empty is no value of its own.
             leaves = [path_text(p) for p in rows.paths() if p[0] == "config" and len(p) > 1]
             found = part.group_except(list(all_but), leaves, None, aggregates)
         else:
-            found = part.group(None, [by] if isinstance(by, str) else list(by), aggregates)
+            found = part.group(None, names, aggregates)
         return [self._group(rows, chosen, group, matched, total) for group in found]
 
     def _group(
@@ -210,82 +244,119 @@ class Api:
     def series(
         self,
         key: str,
-        runs: Iterable[StoredRun] | None = None,
+        runs: Iterable[StoredRun | str] | None = None,
         *,
         buckets: int | None = 1000,
         x: str = "step",
         start: float | None = None,
         stop: float | None = None,
+        attempts: str = "live",
+        repeats: str = "last",
     ) -> SeriesAnswer:
         """One metric of many runs as a chart needs it, exactly; see ``StoredRun.series``.
 
         Args:
             key: The metric's name.
-            runs: The runs; all by default.
+            runs: The runs, or their names and ids; all by default. Each counts once.
             buckets: At most so many; None gives every point.
             x: ``step``, ``time``, ``relative``, or the name of a metric.
             start: Where the range begins; where the first line does, by default.
             stop: Where it ends, likewise.
+            attempts: ``live``, or ``all``: with what a later attempt took back.
+            repeats: ``last`` arrival of each step, or ``all`` of them.
+
+        Raises:
+            NotFoundError: None of the runs has the metric, or it holds no numbers.
+            ArgumentError: An argument is none of its values.
         """
+        from trackway.api._answers import SeriesAnswer
         from trackway.backend.index.series import SeriesQuery
 
-        numbers = tuple(self._numbers(self.runs() if runs is None else runs))
-        return self._index.series(
-            SeriesQuery(numbers, key, x=x, lo=start, hi=stop, buckets=buckets)
-        )
+        options = series_options(key, x, start, stop, buckets, attempts, repeats)
+        chosen = self._chosen(runs)
+        answer = self._index.series(SeriesQuery(self._numbers(chosen), key, **options))
+        self._check_metric(key, x, chosen, found=bool(answer.runs))
+        check_numbers(key, axis_metric(x), answer.total, answer.left_out)
+        return SeriesAnswer.of(answer, self._index.ref)
 
     def all_series(
         self,
         keys: str | Iterable[str],
-        runs: Iterable[StoredRun] | None = None,
-        **options: Any,
+        runs: Iterable[StoredRun | str] | None = None,
+        *,
+        buckets: int | None = 1000,
+        x: str = "step",
+        start: float | None = None,
+        stop: float | None = None,
+        attempts: str = "live",
+        repeats: str = "last",
     ) -> dict[str, SeriesAnswer]:
         """``series`` of several metrics at once, of one moment.
 
         Args:
             keys: Names, and patterns with ``*``; names that no run has are left out.
-            runs: The runs; all by default.
-            **options: As for ``series``.
+            runs: As for ``series``, and so are all further ones.
+            buckets: At most so many; None gives every point.
+            x: The axis.
+            start: Where the range begins.
+            stop: Where it ends.
+            attempts: ``live`` or ``all``.
+            repeats: ``last`` or ``all``.
         """
+        from trackway.api._answers import SeriesAnswer
         from trackway.backend.index.series import SeriesQuery
 
-        chosen = list(self.runs() if runs is None else runs)
-        options = {{"start": "lo", "stop": "hi"}.get(k, k): v for k, v in options.items()}
-        query = SeriesQuery(tuple(self._numbers(chosen)), "", **options)
-        there = self._index.key_names([RunRef(run.project, run.id) for run in chosen])
+        options = series_options("", x, start, stop, buckets, attempts, repeats)
+        patterns = texts("keys", keys, "a name, names or patterns of metrics")
+        chosen = self._chosen(runs)
+        query = SeriesQuery(self._numbers(chosen), "", **options)
+        there = self._key_names(chosen)
         names: dict[str, None] = {}
-        for key in [keys] if isinstance(keys, str) else keys:
-            names |= dict.fromkeys(there.glob(key, limit=None).names)
-        return self._index.several_series(query, list(names))
+        for pattern in patterns:
+            names |= dict.fromkeys(there.glob(pattern, limit=None).names)
+        found = self._index.several_series(query, list(names))
+        return {key: SeriesAnswer.of(answer, self._index.ref) for key, answer in found.items()}
 
     def groups(
         self,
         key: str,
-        groups: Mapping[str, Iterable[StoredRun]] | Sequence[RunGroup],
+        groups: Mapping[str, Iterable[StoredRun | str]] | Sequence[RunGroup],
         *,
         buckets: int = 1000,
         x: str = "step",
         start: float | None = None,
         stop: float | None = None,
+        attempts: str = "live",
+        repeats: str = "last",
     ) -> GroupsAnswer:
         """What groups of runs come to, over all runs of each: mean, median, min, max, std, stderr.
 
         Args:
             key: The metric's name.
-            groups: Runs by the name of their group, or what ``group`` gave.
+            groups: Runs, or their names and ids, by the name of their group; or what ``group``
+                gave.
             buckets: At most so many.
-            x: As for ``series``.
-            start: As for ``series``.
-            stop: As for ``series``.
+            x: As for ``series``, and so are all further ones.
+            start: Where the range begins.
+            stop: Where it ends.
+            attempts: ``live`` or ``all``.
+            repeats: ``last`` or ``all``.
+
+        Raises:
+            NotFoundError: None of the runs has the metric, or it holds no numbers.
+            ArgumentError: An argument is none of its values.
         """
+        from trackway.api._answers import GroupsAnswer
         from trackway.backend.index.groups import GroupsQuery
 
-        if not isinstance(groups, Mapping):
-            groups = dict(zip(_labels(groups), (group.runs for group in groups), strict=True))
-        numbers = {name: tuple(self._numbers(runs)) for name, runs in groups.items()}
-        return self._index.groups(
-            GroupsQuery(numbers, key, x=x, lo=start, hi=stop, buckets=buckets)
-        )
+        options = series_options(key, x, start, stop, buckets, attempts, repeats)
+        chosen = {name: self._chosen(runs, "groups") for name, runs in _by_name(groups).items()}
+        numbers = {name: self._numbers(runs) for name, runs in chosen.items()}
+        answer = self._index.groups(GroupsQuery(numbers, key, **options))
+        everyone = [run for runs in chosen.values() for run in runs]
+        self._check_metric(key, x, everyone, found=any(answer.runs))
+        check_numbers(key, axis_metric(x), answer.total, answer.left_out)
+        return GroupsAnswer.of(answer)
 
     def numbered(self, numbers: Iterable[int]) -> list[StoredRun]:
         """The runs that an answer of ``series`` or ``groups`` calls by these numbers.
@@ -311,17 +382,56 @@ class Api:
             search: A part of a name, in whatever case; or a pattern with ``*``.
             limit: How many at most.
         """
+        if not isinstance(search, str):
+            raise ArgumentError(f"search={search!r}: it is a part of a name, or a pattern with *")
         names = self._index.key_names()
         look = names.glob if "*" in search else names.search
         return list(look(search, limit=limit).names)
 
-    def _numbers(self, runs: Iterable[StoredRun]) -> Iterator[int]:
+    def _chosen(
+        self, runs: Iterable[StoredRun | str] | None, argument: str = "runs"
+    ) -> list[StoredRun]:
+        """The runs that were given, those given by what they are called among them."""
+        if runs is None:
+            return list(self.runs())
+        if isinstance(runs, (str, StoredRun)):
+            runs = [runs]
+        elif isinstance(runs, RunGroup):
+            runs = runs.runs
+        if not isinstance(runs, Iterable):
+            raise ArgumentError(f"{argument}={runs!r}: {_RUNS}")
+        found = []
+        for run in runs:
+            if not isinstance(run, (str, StoredRun)):
+                raise ArgumentError(f"{argument}: {run!r} is no run; {_RUNS}")
+            found.append(self.run(run) if isinstance(run, str) else run)
+        return found
+
+    def _numbers(self, runs: Iterable[StoredRun]) -> tuple[int, ...]:
+        """The runs' numbers, each once."""
+        numbers: dict[int, None] = {}
         for run in runs:
             self._own(run)
             number = self._index.number(RunRef(run.project, run.id))
             if number is None:
                 raise NotFoundError(f"there is no run {run.project}/{run.id} in {self.root}")
-            yield number
+            numbers[number] = None
+        return tuple(numbers)
+
+    def _key_names(self, runs: Iterable[StoredRun]) -> KeyNames:
+        return self._index.key_names([RunRef(run.project, run.id) for run in runs])
+
+    def _check_metric(self, key: str, x: str, runs: Sequence[StoredRun], *, found: bool) -> None:
+        """Refuse a metric, or one as the axis, that none of the runs has."""
+        axis = axis_metric(x)
+        if not runs or (found and axis is None):
+            return
+        there = list(self._key_names(runs).search("", limit=None).names)
+        for name in [key] if axis is None else [key, axis]:
+            if name not in there:
+                told = f"; there are: {', '.join(there[:20]) or 'none'}"
+                alike = near(name, there) or told
+                raise NotFoundError(f"none of {len(runs)} runs has a metric {name!r}{alike}")
 
     def _own(self, run: StoredRun) -> None:
         """Refuse a run of another folder: one here may have the same id."""
@@ -330,15 +440,22 @@ class Api:
 
     def _check(self, project: str | None) -> None:
         there = self.projects()
+        if project is not None and not isinstance(project, str):
+            raise ArgumentError(f"project={project!r}: it is the name of a project")
         if project is not None and project not in there:
+            check_root(self.root, there)
             told = ", ".join(there) or "none yet"
             raise NotFoundError(f"no project {project!r} in {self.root}; there are: {told}")
 
     # -- more ------------------------------------------------------------------------------
 
-    def compare(self, runs: Iterable[StoredRun]) -> Comparison:
-        """What tells runs apart: config, summary, environment, packages, git, patch."""
-        return compare(list(runs))
+    def compare(self, runs: Iterable[StoredRun | str]) -> Comparison:
+        """What tells runs apart: config, summary, environment, packages, git, patch.
+
+        Args:
+            runs: The runs, or their names and ids.
+        """
+        return compare(self._chosen(runs))
 
     def sql(
         self,
@@ -421,57 +538,15 @@ class Api:
         return report
 
 
-class _Part:
-    """Some rows of a table, as a table."""
-
-    def __init__(self, rows: Rows, chosen: npt.NDArray[np.int64]) -> None:
-        self._rows = rows
-        self._chosen = chosen
-
-    def table(self) -> Table:
-        from trackway.backend.index.table import Table
-
-        return Table(
-            len(self._chosen), lambda path: self._rows.column(tuple(path)).take(self._chosen)
-        )
-
-
-def _select(
-    rows: Rows,
-    table: Table,
-    project: str | None,
-    filter: str | None,
-    order: Sequence[str],
-    archived: bool | None,
-) -> tuple[npt.NDArray[np.int64], int, int]:
-    """The rows that fit, in order; how many they are, and of how many."""
-    index = table.select(filter, [*order, "id"]).index
-    there = np.ones(len(rows), np.bool_)
-    if project is not None:
-        there &= np.array(
-            [name == project for name in rows.column(("project",)).values()], np.bool_
-        )
-    total = int(there.sum())
-    if archived is not None:
-        column = rows.column(("archived",))
-        there &= (column.numbers == 1.0) == archived
-    index = index[there[index]]
-    return index, len(index), total
-
-
-def _labels(groups: Sequence[RunGroup]) -> list[str]:
-    """A name a group, no two the same: with quotes where a text looks like another value."""
-    plain = [_label(group, str) for group in groups]
-    names = plain if len(set(plain)) == len(plain) else [_label(group, repr) for group in groups]
-    told: dict[str, None] = {}
-    for name in names:
-        number, label = 1, name
-        while label in told:
-            number += 1
-            label = f"{name} ({number})"
-        told[label] = None
-    return list(told)
-
-
-def _label(group: RunGroup, text: Callable[[Any], str]) -> str:
-    return ", ".join(f"{name}={text(value)}" for name, value in group.by.items()) or "all"
+def _by_name(
+    groups: Mapping[str, Iterable[StoredRun | str]] | Sequence[RunGroup],
+) -> Mapping[str, Iterable[StoredRun | str]]:
+    if isinstance(groups, Mapping):
+        return groups
+    if isinstance(groups, Iterable) and not isinstance(groups, str):
+        listed = list(groups)
+        if all(isinstance(group, RunGroup) for group in listed):
+            return dict(zip(labels(listed), (group.runs for group in listed), strict=True))
+    raise ArgumentError(
+        f"groups={groups!r}: it is what api.group() gave, or runs by the name of their group"
+    )

@@ -6,6 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
+import numpy as np
+import numpy.typing as npt
+
+from trackway.api._frames import Columnar
 from trackway.backend.index.columns import MISSING
 
 if TYPE_CHECKING:
@@ -16,8 +20,11 @@ __all__ = ["MISSING", "Comparison", "compare"]
 _ENVIRONMENT: Final = "command script cwd host user executable".split()
 
 
-@dataclass(frozen=True, slots=True)
-class Comparison:
+_PARTS: Final = "config", "environment", "packages", "git", "summary"
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Comparison(Columnar):
     """Several runs side by side; every list has one value a run, in their order.
 
     A value that a run does not have is ``MISSING``, which is false and prints as such.
@@ -47,6 +54,39 @@ class Comparison:
         """Whether anything but the summary differs."""
         return any((self.config, self.environment, self.packages, self.git, self.patches))
 
+    def __repr__(self) -> str:
+        counts = {part: len(values) for part, values in self.differences().items() if values}
+        told = ", ".join(f"{part} {count}" for part, count in counts.items())
+        return f"<{len(self.runs)} runs; differences: {told or 'none'}>"
+
+    def differences(self) -> dict[str, dict[str, list[Any]]]:
+        """All that differs, by what it is of; the patches as ``patch``."""
+        parts = {part: dict(getattr(self, part)) for part in _PARTS}
+        patches = {"digest": list(self.patches)} if self.patches else {}
+        return {**parts, "patch": patches}
+
+    def table(self) -> dict[str, npt.NDArray[Any]]:
+        """A row for all that differs: ``of``, ``name``, then a column a run, named by its id.
+
+        The columns hold objects; None where a run has no such value.
+        """
+        found = [
+            (part, name, values)
+            for part, told in self.differences().items()
+            for name, values in told.items()
+        ]
+        table = {
+            "of": _objects([part for part, _, _ in found]),
+            "name": _objects([name for _, name, _ in found]),
+        }
+        for place, run in enumerate(self.runs):
+            number, title = 1, run
+            while title in table:
+                number += 1
+                title = f"{run} ({number})"
+            table[title] = _objects([values[place] for _, _, values in found])
+        return table
+
 
 def compare(runs: Sequence[StoredRun]) -> Comparison:
     """Compare runs; see Comparison."""
@@ -72,6 +112,13 @@ def compare(runs: Sequence[StoredRun]) -> Comparison:
         told,
         patches if len(set(patches)) > 1 else [],
     )
+
+
+def _objects(values: Sequence[Any]) -> npt.NDArray[Any]:
+    column = np.empty(len(values), object)
+    for place, value in enumerate(values):
+        column[place] = None if value is MISSING else value
+    return column
 
 
 def flat(tree: Mapping[str, Any], before: str = "") -> dict[str, Any]:

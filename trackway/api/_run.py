@@ -10,6 +10,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from trackway.api._asked import check_numbers, near, series_options, texts
 from trackway.api._history import History, Metric, axis_metric, column_names, resolve
 from trackway.api._opened import opened_index
 from trackway.api._places import Places, taken
@@ -24,8 +25,8 @@ from trackway.backend.record import Attempt, RunRecord
 from trackway.errors import ArgumentError, NotFoundError
 
 if TYPE_CHECKING:
+    from trackway.api._answers import SeriesAnswer
     from trackway.backend.index.index import Index
-    from trackway.backend.index.series import SeriesAnswer
 
 __all__ = ["ConsoleLine", "StoredEvent", "StoredRun"]
 
@@ -273,7 +274,9 @@ class StoredRun:
         Args:
             types: ``console``, ``config``, ``git`` …; all by default.
         """
-        wanted = [types] if isinstance(types, str) else types
+        wanted = (
+            None if types is None else texts("types", types, "names of events, or None for all")
+        )
         return [
             StoredEvent(event.time, event.type, dict(event.fields), log.attempt)
             for log, event in self._index.events(self._ref, None if wanted is None else {*wanted})
@@ -287,6 +290,8 @@ class StoredRun:
         x: str = "step",
         start: float | None = None,
         stop: float | None = None,
+        attempts: str = "live",
+        repeats: str = "last",
     ) -> SeriesAnswer:
         """One metric as a chart needs it: exact min, max, mean, first, last and count per bucket.
 
@@ -296,21 +301,29 @@ class StoredRun:
             x: ``step``, ``time``, ``relative``, or the name of a metric.
             start: Where the range begins; where the metric does, by default.
             stop: Where it ends, likewise.
+            attempts: ``live``, or ``all``: with what a later attempt took back.
+            repeats: ``last`` arrival of each step, or ``all`` of them.
+
+        Returns:
+            The buckets, and as data frames a row each (``to_pandas()``).
 
         Raises:
-            NotFoundError: There is no such metric.
+            NotFoundError: There is no such metric, or it holds no numbers.
+            ArgumentError: An argument is none of its values.
         """
+        from trackway.api._answers import SeriesAnswer
         from trackway.backend.index.series import SeriesQuery
 
+        options = series_options(key, x, start, stop, buckets, attempts, repeats)
         self._metric(key)
         axis = axis_metric(x)
         if axis is not None:
             self._metric(axis)
         number = self._index.number(self._ref)
         assert number is not None  # it has metrics
-        return self._index.series(
-            SeriesQuery((number,), key, x=x, lo=start, hi=stop, buckets=buckets)
-        )
+        answer = self._index.series(SeriesQuery((number,), key, **options))
+        check_numbers(key, axis, answer.total, answer.left_out)
+        return SeriesAnswer.of(answer, self._index.ref)
 
     def system(self, keys: str | Iterable[str] | None = None) -> History:
         """Samples of the machine and of the run's processes, in order of time.
@@ -330,14 +343,15 @@ class StoredRun:
         return name
 
     def _unknown(self, name: str, there: Sequence[str]) -> NotFoundError:
-        near = ", ".join(list(there)[:20]) or "none"
-        return NotFoundError(f"run {self.name} has no metric {name!r}; there are: {near}")
+        alike = near(name, there) if len(there) > 20 else ""
+        told = f"; there are: {', '.join(there[:20]) or 'none'}"
+        return NotFoundError(f"run {self.name} has no metric {name!r}{alike or told}")
 
     def _matching(self, wanted: str | Iterable[str] | None, there: Sequence[str]) -> list[str]:
         if wanted is None:
             return list(there)
         found: list[str] = []
-        for pattern in [wanted] if isinstance(wanted, str) else wanted:
+        for pattern in texts("keys", wanted, "a name, names or patterns, or None for all"):
             exact = [pattern] if pattern in there else []
             fitting = exact or [key for key in there if fnmatchcase(key, pattern)]
             if not fitting:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, overload
 
@@ -19,8 +19,9 @@ if TYPE_CHECKING:
     from trackway.backend.index.contract import RunRef
     from trackway.backend.index.index import Index
     from trackway.backend.index.rows import Rows
+    from trackway.backend.index.table import Table
 
-__all__ = ["RunGroup", "Runs"]
+__all__ = ["Part", "RunGroup", "Runs", "labels", "select"]
 
 _SHOWN: Final = ("id", "name", "project", "state", "created", "duration")
 
@@ -191,3 +192,59 @@ def _array(values: Sequence[Any]) -> npt.NDArray[Any]:
     for place, value in enumerate(values):
         column[place] = None if value is MISSING else value
     return column
+
+
+class Part:
+    """Some rows of a table, as a table."""
+
+    def __init__(self, rows: Rows, chosen: npt.NDArray[np.int64]) -> None:
+        self._rows = rows
+        self._chosen = chosen
+
+    def table(self) -> Table:
+        from trackway.backend.index.table import Table
+
+        return Table(
+            len(self._chosen), lambda path: self._rows.column(tuple(path)).take(self._chosen)
+        )
+
+
+def select(
+    rows: Rows,
+    table: Table,
+    project: str | None,
+    filter: str | None,
+    order: Sequence[str],
+    archived: bool | None,
+) -> tuple[npt.NDArray[np.int64], int, int]:
+    """The rows that fit, in order; how many they are, and of how many."""
+    index = table.select(filter, [*order, "id"]).index
+    there = np.ones(len(rows), np.bool_)
+    if project is not None:
+        there &= np.array(
+            [name == project for name in rows.column(("project",)).values()], np.bool_
+        )
+    total = int(there.sum())
+    if archived is not None:
+        column = rows.column(("archived",))
+        there &= (column.numbers == 1.0) == archived
+    index = index[there[index]]
+    return index, len(index), total
+
+
+def labels(groups: Sequence[RunGroup]) -> list[str]:
+    """A name a group, no two the same: with quotes where a text looks like another value."""
+    plain = [_label(group, str) for group in groups]
+    names = plain if len(set(plain)) == len(plain) else [_label(group, repr) for group in groups]
+    told: dict[str, None] = {}
+    for name in names:
+        number, label = 1, name
+        while label in told:
+            number += 1
+            label = f"{name} ({number})"
+        told[label] = None
+    return list(told)
+
+
+def _label(group: RunGroup, text: Callable[[Any], str]) -> str:
+    return ", ".join(f"{name}={text(value)}" for name, value in group.by.items()) or "all"

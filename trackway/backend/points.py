@@ -15,6 +15,9 @@ from trackway.backend.file.run_logs import Columns
 __all__ = ["Metric", "Series", "live_line", "resolve"]
 
 
+_SHRINK = 2.0**-64
+
+
 @dataclass(frozen=True, slots=True)
 class Series:
     """The points of one metric; all arrays have the same length.
@@ -117,6 +120,9 @@ def _numbers(series: Series) -> dict[str, Any]:
     low, high = int(there.argmin()), int(there.argmax())
     with np.errstate(invalid="ignore", over="ignore"):
         mean = float(there.mean(dtype=np.float64))
+        if not np.isfinite(mean) and np.isfinite(there).all():
+            # The sum is beyond float64, and the mean is not: in smaller units.
+            mean = float((there * _SHRINK).mean(dtype=np.float64) / _SHRINK)
     return {
         "nan": int(nan.sum()),
         "min": _python(there[low]),

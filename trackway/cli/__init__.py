@@ -21,6 +21,7 @@ __all__ = ["cli", "main"]
 _COMMANDS: Final = {
     "ls": "List runs, newest first, with what tells them apart.",
     "show": "Show everything needed to explain and repeat a run.",
+    "compare": "Show in what runs differ.",
     "watch": "Follow a run in the terminal while it runs.",
     "export": "Write runs as CSV, JSON lines or Parquet, exactly.",
     "sql": "Ask all runs and their points in SQL.",

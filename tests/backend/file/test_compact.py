@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 
 from trackway.backend.file import compact as compacting
 from trackway.backend.file._references import digests_in, mentions
+from trackway.backend.file._survey import alone
 from trackway.backend.file.blobs import BlobStore
 from trackway.backend.file.compact import CompactReport, compact
 from trackway.backend.file.edits import Editor
@@ -475,7 +476,7 @@ def test_two_compactions_do_not_meet(tmp_path: Path) -> None:
     """The second one leaves the run to the first."""
     model = a_run(tmp_path)
     Editor(tmp_path, "project", "run").delete_points("loss")
-    with compacting._alone(model.folder):
+    with alone(model.folder):
         (skipped,) = compact(tmp_path).skipped
     assert skipped.reason == "another process is compacting it"
     assert compact(tmp_path).points_removed == 50

@@ -2,23 +2,55 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from trackway.backend.file.deletions import DELETION_EVENTS
 from trackway.backend.file.format import Event, Header
 from trackway.backend.file.reader import LogReader
 
-__all__ = ["BusyError", "Survey", "is_deleted", "mentions_deletion"]
+fcntl: Any
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None
+
+__all__ = ["BusyError", "Survey", "alone", "is_deleted", "mentions_deletion"]
 
 _PIECE: Final = 8 << 20
 
 
 class BusyError(Exception):
     """Something cannot be compacted now; the message says why."""
+
+
+@contextlib.contextmanager
+def alone(folder: Path) -> Iterator[None]:
+    """Let no other compaction or removal work on the folder; where the file system can tell.
+
+    The lock stays with the folder when it is renamed.
+
+    Raises:
+        BusyError: Another one does.
+    """
+    if fcntl is None:
+        yield
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise BusyError("another process is compacting it") from None
+        except OSError:
+            pass  # no locks here: what is there is compared before anything is replaced
+        yield
+    finally:
+        os.close(descriptor)
 
 
 @dataclass(slots=True)

@@ -13,27 +13,28 @@ import os
 import re
 import shutil
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from trackway.backend.file._measure import Loss, Source, measure
 from trackway.backend.file._rewrite import rewrite
-from trackway.backend.file._survey import BusyError, Survey, is_deleted, mentions_deletion
+from trackway.backend.file._survey import BusyError, Survey, alone, is_deleted, mentions_deletion
 from trackway.backend.file.attempts import first_header, standing
 from trackway.backend.file.deletions import DELETION_EVENTS, Deletions, formers_of
 from trackway.backend.file.folder import logs, projects, run_folders
 from trackway.backend.file.process import host_name, is_alive
 from trackway.backend.file.reader import LogReader
-from trackway.backend.file.remove import RemoveReport, finish_removals, remove_blobs, remove_runs
+from trackway.backend.file.remove import (
+    RemoveReport,
+    finish_removals,
+    note_blobs,
+    put_aside,
+    put_back,
+    run_of,
+)
 from trackway.errors import ArgumentError, NotFoundError
-
-fcntl: Any
-try:
-    import fcntl
-except ImportError:  # Windows
-    fcntl = None
 
 __all__ = ["CompactReport", "Skipped", "compact"]
 
@@ -67,6 +68,9 @@ class CompactReport:
         bytes_after: Of what took its place.
         points_removed: In logs that were written anew.
         blobs_removed: Files that only deleted points and runs referred to.
+        blobs_waiting: Files that nobody refers to, but that a run that is being recorded may be
+            about to use; the next compaction looks at them again.
+        blobs_wait_until: Seconds since 1970 at which the last of them can go at the latest.
         skipped: What holds something deleted and was left as it is.
     """
 
@@ -76,12 +80,16 @@ class CompactReport:
     bytes_after: int = 0
     points_removed: int = 0
     blobs_removed: int = 0
+    blobs_waiting: int = 0
+    blobs_wait_until: float = 0.0
     skipped: list[Skipped] = field(default_factory=list)
 
     def add_removed(self, removed: RemoveReport) -> None:
         """Count what was removed."""
         self.bytes_before += removed.bytes
         self.blobs_removed += removed.blobs
+        self.blobs_waiting = removed.blobs_waiting
+        self.blobs_wait_until = removed.blobs_wait_until
 
 
 def compact(
@@ -110,20 +118,26 @@ def compact(
     told = progress or (lambda count: None)
     report = CompactReport()
     folders = _places(root, project, run)
-    report.add_removed(finish_removals(root))
-    orphans: set[str] = set()
-    deleted: list[Path] = []
     for folder in folders:
         _clear(folder)
         if any([mentions_deletion(path, told) for path in logs(folder)]):
-            orphans |= _compact_run(folder, report, told, deleted)
-    if orphans:
-        report.add_removed(remove_blobs(root, orphans))
-    if deleted:
-        removed = remove_runs(root, [(folder.parent.name, folder.name) for folder in deleted])
-        report.add_removed(removed)
-        report.runs += len(deleted)
+            _compact_run(folder, report, told)
+    _finish(root, report)
     return report
+
+
+def _finish(root: Path, report: CompactReport) -> None:
+    """Remove what was put aside, now or earlier, and the blobs that only this mentioned."""
+
+    def failed(aside: Path, error: OSError) -> None:
+        reason = f"{error.strerror or error}; the next compaction goes on with it"
+        report.skipped.append(Skipped(*run_of(aside), "", reason))
+
+    try:
+        report.add_removed(finish_removals(root, failed))
+    except OSError as error:  # it may be a log that nobody can read, and that mentions some
+        told = f"{error.strerror or error} ({error.filename})"
+        report.skipped.append(Skipped("blobs", "", "", told))
 
 
 def _places(root: Path, project: str | None, run: str | None) -> list[Path]:
@@ -149,62 +163,57 @@ def _clear(folder: Path) -> None:
     with contextlib.suppress(OSError):
         for entry in list(os.scandir(folder)):
             if _BESIDE.fullmatch(entry.name):
-                with contextlib.suppress(BusyError), _alone(folder):
+                with contextlib.suppress(BusyError), alone(folder):
                     Path(entry.path).unlink(missing_ok=True)
 
 
-@contextlib.contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """Let no other compaction work on the run; where the file system can tell.
-
-    Raises:
-        BusyError: Another one does.
-    """
-    if fcntl is None:
-        yield
-        return
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise BusyError("another process is compacting it") from None
-        except OSError:
-            pass  # no locks here: the file is compared before it is replaced
-        yield
-    finally:
-        os.close(descriptor)
-
-
-def _compact_run(
-    folder: Path, report: CompactReport, progress: Progress, deleted: list[Path]
-) -> set[str]:
-    """Compact one run, or put it among those that are to be removed.
-
-    Returns:
-        The blobs that its deleted points mentioned.
-    """
+def _compact_run(folder: Path, report: CompactReport, progress: Progress) -> None:
+    """Compact one run; or put it aside, where it is deleted."""
 
     def skip(reason: object, log: str = "") -> None:
         report.skipped.append(Skipped(folder.parent.name, folder.name, log, str(reason)))
 
     try:
-        with _alone(folder):
+        with alone(folder):
             found = [Survey.of(path) for path in logs(folder)]
             progress(sum(log.reader.offset for log in found))
-            if not is_deleted(found):
-                return _compact_logs(folder, found, report, progress, skip)
-            _refuse_if_live(folder)
-            if folder.is_symlink():
-                raise BusyError("its folder is a link; remove what it leads to, then the link")
-            deleted.append(folder)
+            if is_deleted(found):
+                _put_aside(folder)
+                report.runs += 1
+            else:
+                _compact_logs(folder, found, report, progress, skip)
     except BusyError as error:
         skip(error)
     except FileNotFoundError:
         skip("it was removed meanwhile")
     except PermissionError as error:
         skip(error.strerror)
-    return set()
+
+
+def _put_aside(folder: Path) -> None:
+    """Take a deleted run away, unless somebody wants it back; the folder is locked.
+
+    It is looked at again once it is out of reach: an edit that came before is in its logs, and
+    one that comes later fails and says so.
+
+    Raises:
+        BusyError: It stays.
+    """
+    _refuse_if_live(folder)
+    if folder.is_symlink():
+        raise BusyError("its folder is a link; remove what it leads to, then the link")
+    aside = put_aside(folder)
+    try:
+        _refuse_if_wanted(aside)
+    except (BusyError, OSError):
+        put_back(aside, folder)
+        raise
+
+
+def _refuse_if_wanted(aside: Path) -> None:
+    _refuse_if_live(aside)
+    if not is_deleted([Survey.of(path) for path in logs(aside)]):
+        raise BusyError("it was restored meanwhile")
 
 
 def _compact_logs(
@@ -213,11 +222,10 @@ def _compact_logs(
     report: CompactReport,
     progress: Progress,
     skip: Callable[[object, str], None],
-) -> set[str]:
+) -> None:
     deletions = Deletions.of(
         event for log in found for _, event in log.events if event.type in DELETION_EVENTS
     )
-    digests: set[str] = set()
     rewritten = 0
     for log in found:
         if not deletions.concerns(log.path.stem, log.generation):
@@ -229,10 +237,8 @@ def _compact_logs(
             continue
         if loss is not None:
             rewritten += 1
-            digests |= loss.digests
     report.logs += rewritten
     report.runs += bool(rewritten)
-    return digests
 
 
 def _compact_log(
@@ -268,6 +274,8 @@ def _compact_log(
     if not loss.points:
         return None
     _refuse_if_written(folder, log, found)
+    # First: whoever is killed behind the renaming would leave blobs that nobody knows of.
+    note_blobs(folder.parent.parent, loss.digests)
     size = _replace(log, source, deletions, loss, progress)
     report.points_removed += loss.points
     report.bytes_before += log.status.st_size

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import math
 import os
+import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -12,8 +14,10 @@ from types import TracebackType
 from typing import Any, Final
 
 from trackway.backend.file._fs import FileSystem
+from trackway.backend.file._survey import Survey
 from trackway.backend.file.attempts import standing
 from trackway.backend.file.deletions import Deletions, Rule, escaped
+from trackway.backend.file.folder import logs as logs_of
 from trackway.backend.file.format import Event
 from trackway.backend.file.run_logs import RunLogs
 from trackway.backend.file.writer import LogWriter
@@ -26,6 +30,9 @@ UNCHANGED: Final[Any] = object()
 
 _KEYS_BYTES: Final = 1 << 20
 """Names in one ``delete`` event: more go into further ones, so that each fits into a frame."""
+
+_BEHIND_S: Final = 1e-3
+"""An edit comes so long after the last one, where the clock here says that it came before."""
 
 _NO_FOLDER_SYNC: Final = {errno.EINVAL, errno.ENOTSUP, errno.EACCES, errno.EBADF}
 
@@ -149,6 +156,29 @@ class Editor:
             OSError: It could not be written; the run is as it was, or, where there were so many
                 names that it took several records, only some of the points are hidden.
         """
+        told, count = self._chosen(keys, start, stop)
+        if count:
+            self._write([("delete", fields) for fields in told])
+        return count
+
+    def count_points(
+        self,
+        keys: str | Iterable[str] | None = None,
+        *,
+        start: int | None = None,
+        stop: int | None = None,
+    ) -> int:
+        """How many points ``delete_points`` would hide; nothing is written.
+
+        Raises:
+            ArgumentError: As there.
+        """
+        return self._chosen(keys, start, stop)[1]
+
+    def _chosen(
+        self, keys: str | Iterable[str] | None, start: int | None, stop: int | None
+    ) -> tuple[list[dict[str, Any]], int]:
+        """What hides these points, and how many they are."""
         _check_steps(start, stop)
         patterns = (
             None if keys is None else _texts("keys", [keys] if isinstance(keys, str) else keys)
@@ -165,10 +195,7 @@ class Editor:
         told = [
             {"keys": part, "from": start, "to": stop, "upto": upto} for part in _portions(chosen)
         ]
-        count = _newly_hidden(logs, names, told)
-        if count:
-            self._write([("delete", fields) for fields in told])
-        return count
+        return told, _newly_hidden(logs, names, told)
 
     def close(self) -> None:
         """Finish the log; a later change begins another."""
@@ -180,9 +207,10 @@ class Editor:
 
     def _write(self, events: Sequence[tuple[str, Mapping[str, object]]]) -> None:
         writer = self._writer or self._begin()
+        moment = _after_all(self.folder)
         try:
             for type, fields in events:
-                writer.event(type, fields)
+                writer.event(type, fields, moment)
             # A record that was kept in memory is no success: it must be in the file by now.
             if not writer.flush(durable=True) or writer.loss.records:
                 raise _failure(writer)
@@ -217,6 +245,20 @@ class Editor:
             with contextlib.suppress(OSError):
                 writer.path.unlink()
         self._written = 0
+
+
+def _after_all(folder: Path) -> float:
+    """Now; or later, where a clock that was ahead of this one told of a change to the run.
+
+    The last change counts, by time: a later one must not lose to it.
+    """
+    now = time.time()
+    for path in logs_of(folder):
+        with contextlib.suppress(OSError):
+            for _, event in Survey.of(path).events:
+                if event.type == "run" and now <= event.time < math.inf:
+                    now = max(event.time + _BEHIND_S, math.nextafter(event.time, math.inf))
+    return now
 
 
 def _must_be_there(folder: Path) -> None:

@@ -243,7 +243,7 @@ class _Parser:
         return node
 
     def measured(self, node: Node, dimension: str) -> Node:
-        if isinstance(node, Items):
+        if isinstance(node, Items) and node.items:
             items = tuple(self.measured(item, dimension) for item in node.items)
             return Items(node.position, node.length, items, False, ())
         if not isinstance(node, Literal) or not isinstance(node.value, str):
@@ -342,7 +342,45 @@ class _Parser:
             return self.path(token)
         if token.text in FIELDS:
             return Field(token.position, token.length, (token.text,))
+        self._fail_with_slash(token)
         self.fail(self._unknown(token.text), token)
+
+    def _fail_with_slash(self, token: Token) -> None:
+        """Fail if the name is a part of one such as ``val/acc``, written without quotes."""
+        low = high = self.place - 1
+        while self._joined(low - 1) and self.tokens[low - 2].kind == "name":
+            low -= 2
+        while self._joined(high + 1) and self.tokens[high + 2].kind == "name":
+            high += 2
+        first, last = self.tokens[low], self.tokens[high]
+        whole = self.text[first.position : last.position + last.length]
+        mapped = first.text in _MAPS and self.tokens[low + 1].text == "."
+        space, name = (first.text, whole.partition(".")[2]) if mapped else ("summary", whole)
+        if "/" not in name or any(part in FIELDS for part in name.split("/")):
+            return
+        reason = f"there is no field {token.text!r}; a name with '/' needs quotes: "
+        length = len(whole)
+        raise FilterError(f'{reason}{space}["{name}"]', self.text, first.position, length)
+
+    def _joined(self, place: int) -> bool:
+        """Whether there is a ``/`` or ``.`` without a blank on either side."""
+        if not 0 < place < len(self.tokens) - 1:
+            return False
+        before, token, after = self.tokens[place - 1 : place + 2]
+        return (
+            token.text in ("/", ".")
+            and token.kind == "operator"
+            and before.position + before.length == token.position
+            and token.position + 1 == after.position
+        )
+
+    def _is_compared(self) -> bool:
+        """Whether the name just taken stands where a text might: beside an operator, in a list."""
+        before = self.tokens[self.place - 2].text if self.place > 1 else ""
+        if before in ("==", "!=", "~", "!~", "[", ","):
+            return True
+        following = [token.text for token in self.tokens[self.place : self.place + 3]]
+        return following[:2] == ["in", "tags"] or following == ["not", "in", "tags"]
 
     def _unknown(self, name: str) -> str:
         if name in FUNCTIONS:
@@ -351,6 +389,9 @@ class _Parser:
             spelling = name.lower()
             return f"{name!r} cannot stand here; write {spelling!r} between or before conditions"
         near = difflib.get_close_matches(name, (*FIELDS, *_MAPS), 1)
+        if self._is_compared():
+            value = f"{near[0]!r}, or config.{name}" if near else f"config.{name}"
+            return f'there is no field {name!r}; a text needs quotes: "{name}"; a value is {value}'
         if near:
             return f"there is no field {name!r}; did you mean {near[0]!r}, or config.{name}?"
         return f'there is no field {name!r}; write config.{name} or summary["{name}"]'

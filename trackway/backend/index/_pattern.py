@@ -2,10 +2,13 @@
 
 Python's ``re`` tries again from every place where it could have gone on differently. That takes
 exponential time where a repetition repeats something that itself can match in several ways, as in
-``(a+)+b``; no such pattern is accepted. What is left takes at most about L ** (k + 1) / (k + 1)!
-steps on L characters, where k is the number of open repetitions (``*``, ``+``, ``{2,}``): a text
-for which that exceeds STEPS_LIMIT is refused. A text is searched up to its TEXT_LIMIT-th
-character, and all texts together for DEADLINE_S.
+``(a+)+b``; no such pattern is accepted. What is left takes at most about
+``ways * comb(L + k + 1, k + 1)`` steps on L characters. Here k is the number of wide repetitions
+(``*``, ``+``, ``{2,}``, ``{0,50}``); ``ways`` is the product of what each other choice may come to:
+2 for ``?``, 4 for ``{0,3}``, the number of its alternatives for a group in which several may begin
+with the same character. A repeated group has no such choice in it, so that nothing is to be
+multiplied by how often it is repeated. A text for which that exceeds STEPS_LIMIT is refused. A text
+is searched up to its TEXT_LIMIT-th character, and all texts together for DEADLINE_S.
 """
 
 from __future__ import annotations
@@ -23,8 +26,11 @@ __all__ = ["PATTERN_LIMIT", "TEXT_LIMIT", "Pattern", "PatternError", "SlowPatter
 PATTERN_LIMIT: Final = 500
 TEXT_LIMIT: Final = 10_000
 DEADLINE_S: Final = 2.0
-STEPS_LIMIT: Final = 1e9
-_OPEN_REPEATS: Final = 8
+STEPS_LIMIT: Final = 3e8
+_WIDE_REPEATS: Final = 8
+_WIDE: Final = 16
+"""From how many counts on a counted repetition is as good as an open one."""
+_WAYS_LIMIT: Final = 1 << 16
 _GROUP_DEPTH: Final = 20
 _COUNT_LIMIT: Final = 1000
 _COUNTED: Final = re.compile(r"\{(\d*)(,?)(\d*)\}")
@@ -72,8 +78,7 @@ class Pattern:
             raise PatternError(f"the pattern is longer than {PATTERN_LIMIT} characters; shorten it")
         guard = _Guard(text)
         guard.check()
-        degree = guard.repeats + 1
-        longest = int((STEPS_LIMIT * math.factorial(degree)) ** (1 / degree))
+        longest = _longest(guard.repeats + 1, guard.ways)
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
@@ -90,9 +95,9 @@ class Pattern:
             SlowPatternError: A text is too long for this pattern, or all together took too long.
         """
         search, found, deadline = self.compiled.search, [], time.monotonic() + DEADLINE_S
-        for number, text in enumerate(texts):
+        for text in texts:
             found.append(isinstance(text, str) and search(self._fitting(text)) is not None)
-            if not number & 15 and time.monotonic() > deadline:
+            if time.monotonic() > deadline:
                 raise SlowPatternError(f"searching all texts took longer than {DEADLINE_S:g} s")
         return found
 
@@ -100,6 +105,16 @@ class Pattern:
         if len(text) <= self.longest or self.longest >= TEXT_LIMIT:
             return text[:TEXT_LIMIT]
         raise SlowPatternError(f"it may take for ever on a text of {len(text)} characters")
+
+
+def _longest(degree: int, ways: int) -> int:
+    """The most characters on which the steps stay within STEPS_LIMIT."""
+    low, high = 0, TEXT_LIMIT
+    while low < high:
+        middle = (low + high + 1) // 2
+        fits = math.comb(middle + degree, degree) * ways <= STEPS_LIMIT
+        low, high = (middle, high) if fits else (low, middle - 1)
+    return low
 
 
 class _Group:
@@ -135,6 +150,7 @@ class _Guard:
         self.place = 0
         self.open: list[_Group] = [_Group(0)]
         self.repeats = 0
+        self.ways = 1
         self.atom: _Group | None = None  # the group that ended just before, which may be repeated
 
     def check(self) -> None:
@@ -145,6 +161,7 @@ class _Guard:
                 self._repeat(start, char)
             else:
                 self._atom(start, char)
+        self._choose(self.open[0])
 
     def _atom(self, start: int, char: str) -> None:
         closed = None
@@ -193,9 +210,24 @@ class _Guard:
         if group.begins:
             group.firsts.append("")
             group.begins = False
+        self._choose(group)
         outer = self.open[-1]
         outer.varies = outer.varies or group.varies or len(group.firsts) > 1
         return group
+
+    def _choose(self, group: _Group) -> None:
+        """Count the alternatives of a group that has ended, if more than one may be tried."""
+        if len(group.firsts) > 1 and group.ambiguous():
+            self._multiply(len(group.firsts), group.start)
+
+    def _multiply(self, ways: int, place: int) -> None:
+        self.ways *= ways
+        if self.ways > _WAYS_LIMIT:
+            raise PatternError(
+                "the pattern has too many choices ('?', counts, alternatives), which may take for "
+                "ever; use fewer",
+                place,
+            )
 
     def _set(self, start: int) -> None:
         """Pass over a set of characters; a ``]`` that comes first belongs to it."""
@@ -215,15 +247,23 @@ class _Guard:
                 "ever; write it without a repetition inside a repetition",
                 group.start,
             )
-        self.repeats += high == float("inf")
-        if self.repeats > _OPEN_REPEATS:
-            raise PatternError(
-                f"the pattern has more than {_OPEN_REPEATS} open repetitions (* or +); use fewer",
-                start,
-            )
+        self._count(start, high - low + 1)
         if not low == high == 1:
             self.open[-1].varies = True
         self.place += self.text.startswith(("?", "+"), self.place)  # lazy or possessive
+
+    def _count(self, start: int, ways: float) -> None:
+        """Take note of a repetition that may take place in so many numbers."""
+        if ways <= _WIDE:
+            self._multiply(max(int(ways), 1), start)
+            return
+        self.repeats += 1
+        if self.repeats > _WIDE_REPEATS:
+            raise PatternError(
+                f"the pattern has more than {_WIDE_REPEATS} open repetitions (*, + or a wide "
+                "count); use fewer",
+                start,
+            )
 
     def _bounds(self, start: int, char: str) -> tuple[float, float]:
         if char in "*+":

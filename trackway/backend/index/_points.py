@@ -22,8 +22,8 @@ __all__ = ["Points", "Writers", "columns_of", "metric_of", "metrics_of"]
 
 CACHE_BYTES: Final = 128 << 20
 HEADS_KEPT: Final = 16
-CELLS_KEPT: Final = 512
-"""Pyramids of chunks that are kept decoded: about 50 kB each."""
+ENCODED_BYTES: Final = 16 << 20
+CELL_BYTES: Final = 16 << 20
 
 Values = npt.NDArray[Any]
 
@@ -32,50 +32,68 @@ Writers = Mapping[int, tuple[int, int]]
 
 
 class _Kept:
-    """The arrays used last, up to a number of bytes. For several threads."""
+    """What was used last, up to a number of bytes. For several threads."""
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
         self._bytes = 0
-        self._arrays: OrderedDict[object, Values] = OrderedDict()
+        self._things: OrderedDict[object, tuple[Any, int]] = OrderedDict()
         self._lock = threading.Lock()
 
-    def get(self, name: object) -> Values | None:
+    def get(self, name: object) -> Any:
         with self._lock:
-            array = self._arrays.get(name)
-            if array is not None:
-                self._arrays.move_to_end(name)
-            return array
+            entry = self._things.get(name)
+            if entry is None:
+                return None
+            self._things.move_to_end(name)
+            return entry[0]
 
-    def put(self, name: object, array: Values) -> None:
-        array.flags.writeable = False  # it is handed out more than once
-        size = array.nbytes if array.dtype != object else 64 * len(array)
+    def put(self, name: object, thing: Any, size: int) -> None:
         if size > self._limit // 4:
             return
         with self._lock:
-            if name not in self._arrays:
-                self._arrays[name] = array
+            if name not in self._things:
+                self._things[name] = thing, size
                 self._bytes += size
             while self._bytes > self._limit:
-                _, gone = self._arrays.popitem(last=False)
-                self._bytes -= gone.nbytes if gone.dtype != object else 64 * len(gone)
+                self._bytes -= self._things.popitem(last=False)[1][1]
+
+    def put_array(self, name: object, array: Values) -> None:
+        """Keep an array, which is handed out more than once: it cannot be written to."""
+        array.flags.writeable = False
+        self.put(name, array, array.nbytes if array.dtype != object else 64 * len(array))
+
+    def clear(self) -> None:
+        with self._lock:
+            self._things.clear()
+            self._bytes = 0
 
 
 class Points:
     """Decodes what a store holds.
 
-    Numbers of chunks and axes are never used again, so what was decoded stays right for ever.
+    Numbers of chunks and axes are never used again, so what was decoded stays right; but for those
+    that a transaction gave out which then did not happen: whoever opened it calls ``forget``.
     """
 
     def __init__(self, limit: int = CACHE_BYTES) -> None:
         self._values = _Kept(limit // 2)
         self._axes = _Kept(limit // 2)
-        self._steps_of: dict[int, bytes] = {}
+        self._encoded = _Kept(ENCODED_BYTES)
         self._names: dict[int, str] = {}
         self._numbers: dict[tuple[str, str], int] = {}
-        self._cells: OrderedDict[int, Cells] = OrderedDict()
+        self._cells = _Kept(CELL_BYTES)
         self._heads: OrderedDict[tuple[Any, ...], Mapping[int, list[Chunk]]] = OrderedDict()
         self._lock = threading.Lock()
+
+    def forget(self) -> None:
+        """Keep nothing of what was decoded."""
+        with self._lock:
+            for kept in (self._values, self._axes, self._encoded):
+                kept.clear()
+            self._names, self._numbers = {}, {}
+            self._cells.clear()
+            self._heads.clear()
 
     def names(self, reading: Reading, keys: Collection[int]) -> Mapping[int, str]:
         """At least the names of these keys, by number."""
@@ -118,11 +136,11 @@ class Points:
 
     def cells(self, chunk: int, data: bytes) -> Cells:
         """The pyramid of a chunk."""
-        cells = self._cells.get(chunk)
+        cells: Cells | None = self._cells.get(chunk)
         if cells is None:
-            cells = self._cells[chunk] = codec.decode_cells(data)
-            while len(self._cells) > CELLS_KEPT:
-                self._cells.popitem(last=False)
+            cells = codec.decode_cells(data)
+            size = sum(getattr(cells, name).nbytes for name in Cells.__dataclass_fields__)
+            self._cells.put(chunk, cells, size)
         return cells
 
     def values(self, reading: Reading, chunks: Sequence[Chunk]) -> list[Values]:
@@ -134,30 +152,31 @@ class Points:
         for chunk, values in zip(chunks, found, strict=True):
             if values is None:
                 values = decoded(data[chunk.chunk], chunk.head.types)
-                self._values.put(chunk.chunk, values)
+                self._values.put_array(chunk.chunk, values)
             told.append(values)
         return told
 
     def axes(self, reading: Reading, axes: Collection[int]) -> Mapping[int, bytes]:
         """The encoded steps of these axes: equal bytes are equal steps."""
-        missing = [axis for axis in axes if axis not in self._steps_of]
-        if missing:
-            if len(self._steps_of) > 1 << 16:
-                self._steps_of.clear()
-            self._steps_of.update(
-                {axis.axis: axis.steps for axis in reading.axes(missing).values()}
-            )
-            missing = [axis for axis in axes if axis not in self._steps_of]
-            if missing:  # the clearing above took some
-                self._steps_of.update({a.axis: a.steps for a in reading.axes(missing).values()})
-        return self._steps_of
+        told: dict[int, bytes] = {}
+        missing: list[int] = []
+        for axis in axes:
+            encoded = self._encoded.get(axis)
+            if encoded is None:
+                missing.append(axis)
+            else:
+                told[axis] = encoded
+        for number, found in (reading.axes(missing) if missing else {}).items():
+            told[number] = found.steps
+            self._encoded.put(number, found.steps, len(found.steps) + 100)
+        return told
 
     def steps(self, encoded: bytes) -> Values:
         """The steps that were encoded like this."""
-        steps = self._axes.get(encoded)
+        steps: Values | None = self._axes.get(encoded)
         if steps is None:
             steps = codec.decode_steps(encoded)
-            self._axes.put(encoded, steps)
+            self._axes.put_array(encoded, steps)
         return steps
 
     def times(self, reading: Reading, axes: Collection[int]) -> dict[int, Values]:
@@ -167,7 +186,7 @@ class Points:
         told = {axis: times for axis, times in found.items() if times is not None}
         for number, axis in (reading.axes(missing) if missing else {}).items():
             told[number] = codec.decode_times(axis.times)
-            self._axes.put(number, told[number])
+            self._axes.put_array(number, told[number])
         return told
 
 
@@ -255,6 +274,8 @@ def metric_of(name: str, chunks: Sequence[Chunk], writers: Writers) -> Metric | 
     if any(chunk.log != chunks[0].log for chunk in chunks):
         ordered = sorted(chunks, key=lambda c: (writers.get(c.log, (0, 1))[::-1], c.seq))
     heads = [chunk.head for chunk in ordered]
+    if not all(math.isfinite(head.sum) for head in heads):
+        return None  # a sum beyond float64, of values that are not
     if any(not head.rises or "o" in head.types for head in heads) or any(
         after.low <= before.high for before, after in pairwise(heads)
     ):
@@ -289,7 +310,7 @@ def metric_of(name: str, chunks: Sequence[Chunk], writers: Writers) -> Metric | 
 
 def _metric_of_head(name: str, head: Head) -> Metric | None:
     """What ``metric_of`` says of a single chunk, as most metrics of many short runs have."""
-    if not head.rises or "o" in head.types:
+    if not head.rises or "o" in head.types or not math.isfinite(head.sum):
         return None
     plain = float if head.types == "f" else _plain({*head.types}, [head])
     first, last = plain(head.first), plain(head.last)

@@ -21,11 +21,15 @@ from trackway.backend.index import codec
 from trackway.backend.index._heads import heads_of
 from trackway.backend.index._points import decoded
 from trackway.backend.index.contract import Chunk, Head, Writing
+from trackway.backend.index.source import CELL_STEPS
 
 __all__ = ["CHUNK_POINTS", "PYRAMID_POINTS", "Bunch", "bunches", "seal_points"]
 
 CHUNK_POINTS: Final = 1 << 15
 """Points a chunk holds at most. Measured: 100 points a chunk cost four times what 10,000 do."""
+
+CELL_POINTS: Final = 16
+"""Points that a cell has to hold on average, or there are none."""
 
 PYRAMID_POINTS: Final = 1 << 16
 """A series longer than this gets a pyramid; a shorter one is bucketed as fast without."""
@@ -237,11 +241,16 @@ def _chunks(
                     heads[place],
                     data[place],
                     codec.cells_of(steps, values[place])
-                    if is_long and "o" not in heads[place].types
+                    if is_long and _is_dense(heads[place])
                     else None,
                 )
             )
     return chunks
+
+
+def _is_dense(head: Head) -> bool:
+    """Whether cells are few beside the points: for sparse steps a cell would hold one or two."""
+    return "o" not in head.types and head.high - head.low < head.n * CELL_STEPS // CELL_POINTS
 
 
 def _encoded(values: list[Values], heads: list[Head]) -> list[bytes]:

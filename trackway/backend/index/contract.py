@@ -6,6 +6,7 @@ engine needs no durability, only consistency: what is read is some committed sta
 
 **Numbers.** Runs, logs, keys, axes and chunks are numbered by the store from 1 upwards; a number
 that was used is never used again, also after its bearer was removed: readers keep caches by number.
+What a transaction gave out that did not commit was not used.
 
 **Transactions.** All writing happens inside ``write()``. It commits when its block ends, and does
 nothing at all when the block raises or the process dies anywhere inside it. One writer at a time;

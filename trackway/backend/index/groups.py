@@ -101,6 +101,14 @@ class GroupsAnswer:
     left_out: npt.NDArray[np.int64]
     exact: bool = True
 
+    def __repr__(self) -> str:
+        shape = "no buckets" if self.grid is None else f"{self.grid.n} buckets"
+        covered, total = int(self.covered.sum()), int(self.total.sum())
+        return (
+            f"<{self.query.key} over {self.query.x}: {len(self.names)} groups of "
+            f"{sum(self.runs)} runs, {shape}, {covered} of {total} points>"
+        )
+
 
 def groups(source: Source, query: GroupsQuery) -> GroupsAnswer:
     """Answer a query.

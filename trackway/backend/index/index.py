@@ -7,7 +7,7 @@ import os
 import threading
 import time
 import weakref
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final, TypeVar
@@ -51,6 +51,9 @@ What a query names is always looked at."""
 RUNNING_S: Final = 1.0
 """How long the row of a run that runs and wrote nothing stands: its duration grows."""
 
+_NUMBERS: Final = 1 << 40
+"""More runs than a store will ever number."""
+
 _TRIES: Final = 5
 
 T = TypeVar("T")
@@ -86,6 +89,9 @@ class Index:
         self._delete_store = delete_store
         self._lock = threading.RLock()
         self._started: dict[int, float] = {}
+        self._started_at = -1
+        self._offset = 0
+        self._former: dict[int, RunRef] = {}
         self._rows: Rows | None = None
         self._weighed = -1  # the revision at which it was decided whether a snapshot is due
         self._live: dict[int, _LiveRow] = {}
@@ -115,6 +121,11 @@ class Index:
             return index
 
     def _begin(self) -> None:
+        former = getattr(self, "_indexer", None)
+        if former is not None:
+            # Another store numbers the runs anew: what was given out must mean no other run.
+            self._former.update({n + self._offset: ref for n, ref in former.refs.items()})
+            self._offset += _NUMBERS
         try:
             self._store = self._open_store()
         except IndexDamagedError:
@@ -239,6 +250,10 @@ class Index:
                 with self._reading() as reading:
                     if not self._indexer.joins(reading, numbers):
                         continue
+                    if reading.revision() != self._started_at:
+                        # An earlier log may have been merged in, by us or by another process.
+                        self._started_at = reading.revision()
+                        self._started.clear()
                     try:
                         view = View(
                             reading,
@@ -271,16 +286,26 @@ class Index:
             return sorted(self._indexer.numbers)
 
     def number(self, ref: RunRef) -> int | None:
-        """The number by which queries call a run; None where there is no such run."""
-        known = self._indexer.numbers.get(ref)
-        if known is None and logs(self.root / ref.project / ref.id):
-            self.refresh([ref])
+        """The number by which queries call a run; None where there is no such run.
+
+        It means this run as long as this index is open, whatever becomes of the store.
+        """
+        with self._lock:
             known = self._indexer.numbers.get(ref)
-        return known
+            if known is None and logs(self.root / ref.project / ref.id):
+                self.refresh([ref])
+                known = self._indexer.numbers.get(ref)
+            return None if known is None else known + self._offset
 
     def ref(self, number: int) -> RunRef:
-        """The run that has this number."""
-        return self._indexer.refs[number]
+        """The run that has this number.
+
+        Raises:
+            KeyError: No run has it, or had it when it was given out.
+        """
+        with self._lock:
+            known = self._indexer.refs.get(number - self._offset)
+            return self._former[number] if known is None else known
 
     def version(self, ref: RunRef) -> tuple[object, ...]:
         """Changes when anything about the run does."""
@@ -319,7 +344,7 @@ class Index:
                 # Rows that stayed are the same objects, so comparing them takes no time.
                 if rows is None or rows.revision != reading.revision() or rows.over != over:
                     present = list(self._indexer.refs)
-                    rows = Rows(self._store_columns, reading, present, over, rows)
+                    rows = Rows(self._store_columns, reading, present, over, rows, self._offset)
             self._rows = rows
             return rows
 
@@ -448,24 +473,57 @@ class Index:
 
     def series(self, query: SeriesQuery) -> SeriesAnswer:
         """See ``series.series``; the runs of the query are those of ``number``."""
-        return self._ask(self._refs(query.runs), lambda view: series(_Source(view), query))
+        return self.several_series(query, [query.key])[query.key]
 
     def several_series(self, query: SeriesQuery, keys: Sequence[str]) -> dict[str, SeriesAnswer]:
         """The same question about several metrics, of one moment; the query's own is ignored."""
+        refs = self._refs(query.runs)
 
         def told(view: View) -> dict[str, SeriesAnswer]:
+            given, here = _renumbering(refs, view)
             source = _Source(view)
-            return {key: series(source, replace(query, key=key)) for key in keys}
+            inner = replace(query, runs=[here[number] for number in query.runs if number in here])
+            answers = {key: series(source, replace(inner, key=key)) for key in keys}
+            for key, answer in answers.items():
+                answer.query = replace(query, key=key)
+                answer.runs = [given[run] for run in answer.runs]
+                there = set(answer.runs)
+                answer.missing = [number for number in query.runs if number not in there]
+                if answer.points is not None:
+                    answer.points = [replace(line, run=given[line.run]) for line in answer.points]
+            return answers
 
-        return self._ask(self._refs(query.runs), told)
+        return self._ask(list(refs.values()), told)
 
     def groups(self, query: GroupsQuery) -> GroupsAnswer:
         """See ``groups.groups``."""
-        runs = [run for members in query.groups.values() for run in members]
-        return self._ask(self._refs(runs), lambda view: groups(_Source(view), query))
+        refs = self._refs([run for members in query.groups.values() for run in members])
 
-    def _refs(self, runs: Sequence[int]) -> list[RunRef]:
-        return [ref for run in runs if (ref := self._indexer.refs.get(run)) is not None]
+        def told(view: View) -> GroupsAnswer:
+            given, here = _renumbering(refs, view)
+            members = {
+                name: [here[number] for number in numbers if number in here]
+                for name, numbers in query.groups.items()
+            }
+            answer = groups(_Source(view), replace(query, groups=members))
+            gone = [[n for n in numbers if n not in here] for numbers in query.groups.values()]
+            answer.query = query
+            answer.missing = [
+                [*(given[run] for run in missing), *lost]
+                for missing, lost in zip(answer.missing, gone, strict=True)
+            ]
+            return answer
+
+        return self._ask(list(dict.fromkeys(refs.values())), told)
+
+    def _refs(self, numbers: Sequence[int]) -> dict[int, RunRef]:
+        """The runs that these numbers mean; unknown numbers are left out."""
+        with self._lock:
+            told = {}
+            for number in numbers:
+                with contextlib.suppress(KeyError):
+                    told[number] = self.ref(number)
+            return told
 
     def key_names(self, refs: Collection[RunRef] | None = None, space: str = METRIC) -> KeyNames:
         """The names of the metrics of these runs, or of all runs, to be searched."""
@@ -501,6 +559,13 @@ class _LiveRow:
         if (self.row.get("state") != "running" and self.at) or now - self.at < RUNNING_S:
             return self
         return replace(self, row=rejudged(self.made, root.joinpath(*ref), now), at=now)
+
+
+def _renumbering(refs: Mapping[int, RunRef], view: View) -> tuple[dict[int, int], dict[int, int]]:
+    """From the view's numbers to those that were given, and back."""
+    now = {view.ref(run): run for run in view.runs}
+    here = {number: now[ref] for number, ref in refs.items() if ref in now}
+    return {run: number for number, run in here.items()}, here
 
 
 class _Source:

@@ -407,8 +407,12 @@ class Indexer:
         try:
             with self.store.write() as writing:
                 yield writing
-        except OSError as error:
-            raise IndexUnwritableError(f"the index cannot be written: {error}") from error
+        except BaseException as error:
+            # What the transaction numbered did not come to be: the numbers are given out again.
+            self.points.forget()
+            if isinstance(error, OSError):
+                raise IndexUnwritableError(f"the index cannot be written: {error}") from error
+            raise
 
     # -- sealing ---------------------------------------------------------------------------
 

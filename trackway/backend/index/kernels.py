@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from trackway.backend.index import _numba
-from trackway.backend.index.source import CellLine
+from trackway.backend.index.source import CELL_STEPS, CellLine
 
 __all__ = ["Buckets", "reduce_cells", "reduce_lines", "warm"]
 
@@ -276,7 +276,7 @@ def reduce_cells(
         out: What is filled.
         row: Which row.
     """
-    cells, shift = line.cells, 6
+    cells, shift = line.cells, CELL_STEPS.bit_length() - 1
     at_points, at_cells = _of(bounds), _of(cell_bounds)
     finite = np.isfinite(line.values)
     values = line.values.astype(np.float64)

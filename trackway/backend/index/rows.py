@@ -73,10 +73,10 @@ class Rows:
         present: The numbers of the runs that are there.
         over: Rows of runs that are not as the store says, because something is behind the index.
         before: The former moment; what it had loaded is not loaded again.
+        offset: What ``runs`` adds to the store's numbers.
 
-    Attributes:
-        runs: The run's number by row: those of the snapshot first, newer ones behind. Runs that
-            somebody deleted are left out.
+    Rows are those of the snapshot first, newer runs behind. Runs that somebody deleted are left
+    out.
     """
 
     def __init__(
@@ -86,7 +86,9 @@ class Rows:
         present: Sequence[int],
         over: Mapping[int, Mapping[str, Any]],
         before: Rows | None = None,
+        offset: int = 0,
     ) -> None:
+        self._offset = offset
         self._store = store
         self.revision = reading.revision()
         self._snapshot = _Snapshot.of(reading)
@@ -122,7 +124,7 @@ class Rows:
         # Row 0 of the snapshot stands in for those it does not have: they are laid over.
         self._take = np.concatenate([kept, np.zeros(len(new), np.int64)])
         self._is_whole = not len(new) and len(kept) == len(known)
-        self.runs, self._told = runs, told
+        self._runs, self._told = runs, told
         self._rows = [self._row(int(runs[place])) for place in told.tolist()]
         gone = self.column(("deleted",))
         deleted = (gone.kinds == 3) & (gone.numbers == 1.0)
@@ -135,12 +137,17 @@ class Rows:
                 row for row, stays in zip(self._rows, keep.tolist(), strict=True) if stays
             ]
             self._told = back[told[keep]]
-            self._take, self.runs = self._take[live], runs[live]
+            self._take, self._runs = self._take[live], runs[live]
             self._is_whole = False
             self._columns = {}
 
+    @property
+    def runs(self) -> Index:
+        """The run's number by row, as the index gives it."""
+        return self._runs + self._offset
+
     def __len__(self) -> int:
-        return len(self.runs)
+        return len(self._runs)
 
     @property
     def changed(self) -> int:
@@ -173,7 +180,7 @@ class Rows:
 
     def _made(self, path: Path) -> Column:
         base = self._base(path)
-        count = len(self.runs)
+        count = len(self._runs)
         if base is None or not len(base):
             column = Column.missing(count)
         elif self._is_whole:
@@ -242,8 +249,8 @@ class Rows:
 
     def documents(self, rows: Sequence[int]) -> list[dict[str, Any]]:
         """These rows whole."""
-        numbers = [int(self.runs[row]) for row in rows]
-        told = {int(self.runs[p]): r for p, r in zip(self._told.tolist(), self._rows, strict=True)}
+        numbers = [int(self._runs[row]) for row in rows]
+        told = {int(self._runs[p]): r for p, r in zip(self._told.tolist(), self._rows, strict=True)}
         missing = [number for number in numbers if number not in told]
         found: dict[int, Mapping[str, Any]] = {}
         if missing:

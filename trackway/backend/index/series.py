@@ -103,6 +103,16 @@ class SeriesAnswer:
     points: list[RawLine] | None = None
     exact: bool = True
 
+    def __repr__(self) -> str:
+        shape = "points" if self.points is not None else "no buckets"
+        if self.grid is not None:
+            shape = f"{self.grid.n} buckets"
+        covered, total = int(self.covered.sum()), int(self.total.sum())
+        return (
+            f"<{self.query.key} over {self.query.x}: {len(self.runs)} runs, {shape}, "
+            f"{covered} of {total} points>"
+        )
+
 
 def series(source: Source, query: SeriesQuery) -> SeriesAnswer:
     """Answer a query.
