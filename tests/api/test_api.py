@@ -412,7 +412,6 @@ def test_series_of_many_runs(api: Api) -> None:
     with pytest.raises(NotFoundError, match="no run has the number 99"):
         api.numbered([99])
     assert len(api.series("val/acc").runs) == 5
-    assert len(api.series("nothing").missing) == 6
 
 
 @pytest.mark.usefixtures("sweep")

@@ -538,12 +538,10 @@ class Api:
         return report
 
 
-def _by_name(
-    groups: Mapping[str, Iterable[StoredRun | str]] | Sequence[RunGroup],
-) -> Mapping[str, Iterable[StoredRun | str]]:
+def _by_name(groups: object) -> Mapping[str, Iterable[StoredRun | str]]:
     if isinstance(groups, Mapping):
         return groups
-    if isinstance(groups, Iterable) and not isinstance(groups, str):
+    if isinstance(groups, Iterable):
         listed = list(groups)
         if all(isinstance(group, RunGroup) for group in listed):
             return dict(zip(labels(listed), (group.runs for group in listed), strict=True))

@@ -1,4 +1,4 @@
-"""What a caller asked for: arguments that make sense, and what to say where nothing has the name."""
+"""Arguments that make sense, and what to say where nothing has the name."""
 
 from __future__ import annotations
 

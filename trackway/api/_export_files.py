@@ -6,6 +6,7 @@ import contextlib
 import fcntl
 import json
 import os
+import secrets
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
@@ -16,7 +17,7 @@ from trackway.api._document import json_value, run_document
 from trackway.api._run import StoredRun
 from trackway.errors import ArgumentError, NotFoundError
 
-__all__ = ["Files", "locked", "write_run_files"]
+__all__ = ["Files", "locked", "placed", "write_run_files"]
 
 BESIDE: Final = ".beside"
 """Where files are written before they get their names; of no use to anybody afterwards."""
@@ -40,6 +41,25 @@ def locked(folder: Path, *, wait: bool) -> Iterator[None]:
         yield
     finally:
         os.close(handle)
+
+
+@contextlib.contextmanager
+def placed(target: Path) -> Iterator[Path]:
+    """A file beside ``target`` to write to; it takes its place at the end, or is removed.
+
+    Raises:
+        OSError: It cannot be written; the error names ``target``.
+    """
+    beside = target.with_name(f".{target.name[:100]}.{secrets.token_hex(4)}.beside")
+    try:
+        yield beside
+        beside.replace(target)
+    except BaseException as error:
+        with contextlib.suppress(OSError):
+            beside.unlink()
+        if isinstance(error, OSError) and error.filename == str(beside):
+            raise OSError(error.errno, error.strerror, str(target)) from None
+        raise
 
 
 class Files:

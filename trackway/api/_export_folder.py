@@ -18,10 +18,42 @@ from trackway.backend.file.folder import logs
 from trackway.backend.file.format import SYSTEM
 from trackway.errors import ArgumentError
 
-__all__ = ["FORMATS", "ExportReport", "Options", "entry_rows", "export_runs", "source_of", "update"]
+__all__ = [
+    "FORMATS",
+    "ExportReport",
+    "NotEmptyError",
+    "Options",
+    "entry_rows",
+    "export_runs",
+    "source_of",
+    "update",
+]
 
 FORMATS: Final = ("parquet", "csv", "jsonl")
 Progress = Callable[[int, int], None]
+
+
+class NotEmptyError(ArgumentError):
+    """The folder holds something, and the export was not to go on with it.
+
+    Attributes:
+        folder: The folder.
+        holds_export: Whether what it holds is an export that can be gone on with.
+    """
+
+    def __init__(self, folder: Path, *, holds_export: bool) -> None:
+        self.folder = folder
+        self.holds_export = holds_export
+        super().__init__(self.told("resume=True"))
+
+    def told(self, resume: str) -> str:
+        """The message, with what one says to go on."""
+        if self.holds_export:
+            return (
+                f"{self.folder} holds an export already: "
+                f"go on with it ({resume}), or choose another folder"
+            )
+        return f"{self.folder} is not empty: choose another folder"
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,8 +187,7 @@ def _prepare(folder: Path, *, resume: bool) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     there = [path.name for path in folder.iterdir()]
     if there and not resume:
-        more = "; go on with it by resuming (--resume)" if MANIFEST in there else ""
-        raise ArgumentError(f"{folder} is not empty{more}: choose another folder")
+        raise NotEmptyError(folder, holds_export=MANIFEST in there)
     if there and MANIFEST not in there and not {*there} <= {".beside"}:
         raise ArgumentError(f"{folder} holds no export to go on with: choose another folder")
 

@@ -32,6 +32,7 @@ def selected(api: Api, targets: Iterable[str] = (), text: str | None = None) -> 
         NotFoundError: There is no such run.
         ArgumentError: The filter is none.
     """
+    api.refresh()
     words = list(targets)
     if not words:
         return api.runs(filter=text)

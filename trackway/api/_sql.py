@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -32,6 +32,7 @@ CACHE_VARIABLE: Final = "TRACKWAY_CACHE_DIR"
 _TABLES: Final = ("runs", "points", "system")
 _TOLD_COLUMNS: Final = 60
 _WORDS: Final = re.compile(r"\w+")
+_QUOTED: Final = re.compile(r"""'(?:[^']|'')*'|"((?:[^"]|"")*)\"""")
 
 
 def cache_folder(
@@ -68,6 +69,8 @@ def query(
     ``"config.lr"`` and ``"summary.val/acc"``, which need double quotes), ``points`` (a line a
     point: project, run, key, step, time, attempt, value, type, text, big_step) and ``system``
     (likewise, the samples of the machine). Times are seconds since 1970: ``to_timestamp(time)``.
+    To DuckDB NaN is the greatest number: ``where not isnan(value)`` leaves it out. It takes names
+    that differ only in case for one: all but the first of them, in sorted order, get ``#2``, ``#3``.
 
     Args:
         api: The folder with all projects, or an Api on it.
@@ -127,6 +130,7 @@ def opened(
     duckdb = _duckdb()
     options = Options("parquet", None, attempts, repeats)
     _check(duckdb, sql)
+    api.refresh()
     runs = api.runs(project, filter=filter)
     folder = cache_folder(api.root, attempts, repeats, api._cache)
     folder.mkdir(parents=True, exist_ok=True)
@@ -134,6 +138,9 @@ def opened(
     parts = [name for name in ("points", "system") if name in words]
     with locked(folder, wait=True):
         paths, table = _exported(api, folder, runs, options, parts, progress)
+        names = _told_apart(table.column_names)
+        _check_names(sql, names)
+        table = table.rename_columns([*names.values()])
         connection = duckdb.connect(":memory:")
         try:
             _arrange(connection, folder, paths, table)
@@ -210,6 +217,40 @@ def _runs_table(rows: Callable[[], Iterator[dict[str, Any]]]) -> Any:
     return pa.Table.from_batches(runs_batches(rows(), kinds), schema=runs_schema(kinds))
 
 
+def _told_apart(names: Iterable[str]) -> dict[str, str]:
+    """The name each column has in SQL: DuckDB takes names that differ only in case for one."""
+    names = list(names)
+    given = {name.casefold() for name in names}
+    seen: set[str] = set()
+    told: dict[str, str] = {}
+    for name in names:  # in sorted order, as the table has them
+        told[name] = name
+        if name.casefold() in seen:
+            number = 2
+            while (told[name] := f"{name}#{number}").casefold() in given | seen:
+                number += 1
+        seen.add(told[name].casefold())
+    return told
+
+
+def _check_names(sql: str, names: Mapping[str, str]) -> None:
+    """Refuse a name that DuckDB would take for one that differs from it in case.
+
+    Raises:
+        ArgumentError: There are several; it says what they are called.
+    """
+    alike: dict[str, list[str]] = {}
+    for name in names:
+        alike.setdefault(name.casefold(), []).append(name)
+    for word in (match[1].replace('""', '"') for match in _QUOTED.finditer(sql) if match[1]):
+        found = alike.get(word.casefold(), [])
+        if len(found) > 1 and names.get(word) != word:
+            told = ", ".join(f"{_quoted(name)} is {_quoted(names[name])}" for name in found)
+            raise ArgumentError(
+                f"{_quoted(word)}: DuckDB ignores case, and there are several: in SQL {told}"
+            )
+
+
 def _paths(manifest: Manifest, folder: Path, order: dict[str, None]) -> dict[str, list[str]]:
     paths: dict[str, list[str]] = {"points": [], "system": []}
     for run in order:
@@ -271,4 +312,8 @@ def _told(connection: Any, error: Exception) -> ArgumentError:
 
 
 def _column(name: str) -> str:
-    return name if name.isidentifier() else '"' + name.replace('"', '""') + '"'
+    return name if name.isidentifier() else _quoted(name)
+
+
+def _quoted(name: str) -> str:
+    return '"' + name.replace('"', '""') + '"'

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-import math
-from collections.abc import Callable, Mapping, Sequence
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -13,16 +13,32 @@ from trackway.api import Api
 from trackway.api._document import flatten, json_value
 from trackway.backend.file.attempts import first_header
 from trackway.backend.file.folder import logs, run_folders
+from trackway.backend.index._documents import value_at
+from trackway.backend.index._operators import is_none
+from trackway.backend.index.columns import Column
+from trackway.backend.index.expression import FilterError, path_text
+from trackway.backend.index.table import Table
 from trackway.cli._text import plural
 from trackway.errors import ArgumentError, NotFoundError
 
-__all__ = ["Listed", "Measure", "best", "differing", "measures", "ordered", "run_places"]
+__all__ = [
+    "Listed",
+    "Measure",
+    "best",
+    "differing",
+    "expression_of",
+    "measures",
+    "ordered",
+    "run_places",
+    "split_expressions",
+    "table_of",
+]
 
 _FURTHER_MEASURES: Final = 4
 """How many metrics without a goal are shown beside those with one."""
 
 _PLAIN_ORDERS: Final = ("created", "name", "duration", "state")
-
+_BARE: Final = re.compile(r"""[^\s()\[\]"']*""")
 
 _FIELDS: Final = {
     name: name
@@ -48,6 +64,7 @@ class Listed:
 
     Attributes:
         document: What ``ls --json`` says of it.
+        row: Its row of the run table.
         config: Flattened with dots.
         summary: Likewise.
         goals: ``minimize`` or ``maximize`` by name in ``summary``.
@@ -56,6 +73,7 @@ class Listed:
     """
 
     document: dict[str, Any]
+    row: Mapping[str, Any]
     config: dict[str, Any]
     summary: dict[str, Any]
     goals: dict[str, str]
@@ -69,6 +87,7 @@ class Listed:
         summary = flatten(document["summary"])
         return cls(
             document,
+            row,
             flatten(document["config"]),
             summary,
             _by_leaf(summary, row["goals"]),
@@ -134,41 +153,60 @@ def _began(folder: Path) -> float | None:
 
 
 def ordered(runs: Sequence[Listed], order: str) -> list[Listed]:
-    """The runs by this key, descending with a leading ``-``; without a value, last.
+    """The runs by this key, falling with a leading ``-``; without a value, last.
 
     Raises:
-        ArgumentError: No run has anything of this name.
+        ArgumentError: It is no expression, or no run has a value for it.
     """
-    descending, key = order.startswith("-"), order.removeprefix("-")
-    value = _getter(key)
-    with_value = [(rank, run) for run in runs if (rank := _rank(value(run))) is not None]
-    if runs and not with_value:
-        raise ArgumentError(f"no run has a value for {key!r} to order by; there are: {_keys(runs)}")
-    there = {id(run) for _, run in with_value}
-    with_value.sort(key=lambda entry: entry[0], reverse=descending)
-    return [run for _, run in with_value] + [run for run in runs if id(run) not in there]
-
-
-def _getter(key: str) -> Callable[[Listed], object]:
-    if key in _PLAIN_ORDERS:
-        field = {"duration": "duration_s"}.get(key, key)
-        return lambda run: run.document[field]
-    space, dot, name = key.partition(".")
-    if not dot or space not in ("config", "summary"):
+    key = order.strip().removeprefix("-").strip()
+    table = table_of(runs)
+    text = expression_of(runs, key)
+    try:
+        column = table.values(text)
+    except FilterError as error:
+        if not _BARE.fullmatch(key):
+            raise
+        if key.partition(".")[0] in ("config", "summary"):
+            raise _no_value(runs, key) from error
         choices = ", ".join(_PLAIN_ORDERS)
         raise ArgumentError(
             f"cannot order by {key!r}: it is {choices}, config.NAME or summary.NAME"
-        )
-    return lambda run: getattr(run, space).get(name)
+        ) from error
+    if runs and is_none(column).all():
+        raise _no_value(runs, key)
+    sign = "-" if order.strip().startswith("-") else ""
+    return [runs[row] for row in table.select(order=sign + text).index.tolist()]
 
 
-def _rank(value: object) -> tuple[int, Any] | None:
-    """Numbers before text before the rest; None for what is no value to order by."""
-    if value is None or (isinstance(value, float) and math.isnan(value)):
-        return None
-    if isinstance(value, (int, float)):
-        return 0, value
-    return (1, value) if isinstance(value, str) else (2, _canonical(value))
+def table_of(runs: Sequence[Listed]) -> Table:
+    """The runs as a table for expressions, in this order."""
+    return Table(len(runs), lambda path: Column.of([value_at(run.row, path) for run in runs]))
+
+
+def expression_of(runs: Sequence[Listed], name: str) -> str:
+    """The expression; ``summary.val/acc`` may stand for ``summary["val/acc"]`` if a run has it."""
+    space, dot, rest = name.partition(".")
+    if dot and space in ("config", "summary") and any(rest in getattr(run, space) for run in runs):
+        return path_text((space, *rest.split(".")))
+    return name
+
+
+def split_expressions(text: str) -> list[str]:
+    """The parts between commas that stand in no quotes, brackets or parentheses."""
+    parts, depth, quote = [""], 0, ""
+    for char in text:
+        depth += 0 if quote else (char in "([") - (char in ")]")
+        if char in "\"'":
+            quote = "" if char == quote else quote or char
+        if char == "," and not quote and depth <= 0:
+            parts.append("")
+        else:
+            parts[-1] += char
+    return [part.strip() for part in parts if part.strip()]
+
+
+def _no_value(runs: Sequence[Listed], key: str) -> ArgumentError:
+    return ArgumentError(f"no run has a value for {key!r} to order by; there are: {_keys(runs)}")
 
 
 def _keys(runs: Sequence[Listed]) -> str:

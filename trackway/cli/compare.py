@@ -122,8 +122,8 @@ def _columns(
 
 
 def _cell(value: object, part: str) -> Text:
-    if value is MISSING or value is None and part == "patch":
-        return Text("none" if part == "patch" else "–", style="dim")
+    if value is MISSING or (value is None and part == "patch"):
+        return Text("none" if part == "patch" else "-", style="dim")
     if part == "summary":
         return Text(number(value))
     return Text(value_text(value), style="cyan" if part == "config" else "")

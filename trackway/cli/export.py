@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import secrets
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
@@ -14,6 +13,8 @@ import click
 
 from trackway.api import Api, StoredRun
 from trackway.api._export import ExportReport, export_csv, export_jsonl, export_runs
+from trackway.api._export_files import placed
+from trackway.api._export_folder import NotEmptyError
 from trackway.api._export_select import is_project, selected
 from trackway.cli._lines import in_lines
 from trackway.cli._options import api_option, as_json, json_option
@@ -141,6 +142,9 @@ def command(
         click.echo(as_json(document))
     elif "folder" in document:
         click.echo(_sentence(document), err=True)
+    elif output is not None and str(output) != "-" and sys.stderr.isatty():
+        told = plural(document["lines"], "line")
+        click.echo(f"{clean(document['run'])}: {told} in {clean(output)}", err=True)
 
 
 # -- one run ---------------------------------------------------------------------------------------
@@ -184,14 +188,8 @@ def _sink(output: Path | None) -> Iterator[Callable[[bytes], object]]:
         with target.open("wb") as file:
             yield file.write
         return
-    beside = target.with_name(f".{target.name[:100]}.{secrets.token_hex(4)}.beside")
-    try:
-        with beside.open("xb") as file:
-            yield file.write
-        beside.replace(target)
-    except BaseException:
-        beside.unlink(missing_ok=True)
-        raise
+    with placed(target) as beside, beside.open("xb") as file:
+        yield file.write
 
 
 # -- a folder --------------------------------------------------------------------------------------
@@ -209,7 +207,7 @@ def _folder(
     repeats: str,
     include_system: bool,
 ) -> dict[str, Any]:
-    with Bar("Exporting runs", len(runs)) as bar:
+    with Bar("Exporting runs", len(runs)) as bar, _in_options():
         report = export_runs(
             runs,
             output,
@@ -223,6 +221,15 @@ def _folder(
             progress=bar.update,
         )
     return _told(report, format_)
+
+
+@contextlib.contextmanager
+def _in_options() -> Iterator[None]:
+    """Let the error of a folder that is taken speak of the option."""
+    try:
+        yield
+    except NotEmptyError as error:
+        raise ArgumentError(error.told("--resume")) from None
 
 
 def _told(report: ExportReport, format_: str) -> dict[str, Any]:

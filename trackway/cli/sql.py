@@ -7,31 +7,38 @@ import csv
 import io
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final
 
 import click
+from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from trackway.api import Api
 from trackway.api._document import json_value
+from trackway.api._export_files import placed
 from trackway.api._sql import opened
 from trackway.cli._lines import in_lines
 from trackway.cli._options import api_option, as_json, json_option
 from trackway.cli._screen import Bar, console
-from trackway.cli._text import clean, plural, value_text
+from trackway.cli._text import clean, moment, plural, value_text
 from trackway.errors import ArgumentError
 
 _BATCH_ROWS: Final = 8192
+_LONGEST: Final = 300
+_MOMENTS: Final = frozenset({"created", "ended"})
+"""Columns of seconds since 1970 that a person wants to read as a date."""
 
 
 @click.command(
     epilog="""\b
 Examples:
-  trackway sql 'select name, "config.lr", "summary.val/acc" from runs order by 3 desc limit 10'
-  trackway sql "select key, count(*), max(value) from points group by key" --project digits
+  trackway sql 'select name, "config.lr", "summary.acc" from runs
+                where not isnan("summary.acc") order by 3 desc limit 10'
+  trackway sql "select key, count(*), max(value) filter (not isnan(value))
+                from points group by key" --project digits
   trackway sql "select * from points where key = 'loss'" --format csv > loss.csv
   trackway sql "describe runs"
 
@@ -40,6 +47,14 @@ Tables:
   runs     a line a run; configuration and summary as "config.…" and "summary.…"
   points   project, run, key, step, time, attempt, value, type, text, big_step
   system   the same columns; the samples of the machine
+
+\b
+NaN is the greatest number to DuckDB, in points and in summary columns alike:
+  max() gives it, and a falling order begins with it. Leave it out with isnan().
+Names that differ only in case are one to DuckDB: "config.LR" keeps its name,
+  and "config.lr" beside it is "config.lr#2", as "describe runs" lists them.
+A table that is too wide is shown a line a value; created and ended as local
+  time there, and as seconds since 1970 in every other format.
 """
 )
 @click.argument("query")
@@ -130,28 +145,21 @@ def _write(lines: Iterator[str], output: Path | None) -> None:
         for line in lines:
             sys.stdout.write(line)
         return
-    beside = output.with_name(f".{output.name[:100]}.beside")
-    try:
-        with beside.open("w", encoding="utf-8", newline="") as file:
-            file.writelines(lines)
-        beside.replace(output)
-    except BaseException:
-        beside.unlink(missing_ok=True)
-        raise
+    with placed(output) as beside, beside.open("w", encoding="utf-8", newline="") as file:
+        file.writelines(lines)
 
 
 def _write_parquet(reader: Any, output: Path) -> None:
     import pyarrow.parquet as pq
 
-    beside = output.with_name(f".{output.name[:100]}.beside")
-    try:
-        with pq.ParquetWriter(beside, reader.schema, compression="zstd") as writer:
-            for batch in reader:
-                writer.write_batch(batch)
-        beside.replace(output)
-    except BaseException:
-        beside.unlink(missing_ok=True)
-        raise
+    with (
+        placed(output) as beside,
+        # Opened here: an error of Arrow's own opening names the file beside.
+        beside.open("wb") as file,
+        pq.ParquetWriter(file, reader.schema, compression="zstd") as writer,
+    ):
+        for batch in reader:
+            writer.write_batch(batch)
 
 
 def _rows(reader: Any) -> Iterator[tuple[Any, ...]]:
@@ -193,25 +201,51 @@ def _cell(value: Any) -> str | None:
 
 
 def _show(reader: Any, limit: int) -> None:
-    table = Table(box=None, header_style="bold", pad_edge=False)
-    for field in reader.schema:
-        kind = str(field.type)
-        right = kind.startswith(("int", "uint", "double", "float", "decimal"))
-        table.add_column(Text(clean(field.name)), justify="right" if right else "left")
+    names = [clean(name) for name in reader.schema.names]
     count = 0
+    rows: list[tuple[Any, ...]] = []
     for row in _rows(reader):
         count += 1
         if not limit or count <= limit:
-            table.add_row(*(Text(_shown(value)) for value in row))
+            rows.append(row)
     screen = console()
-    screen.print(table)
+    table = _table(reader.schema, [[*map(_shown, names, row)] for row in rows])
+    if len(names) == 1 or screen.measure(table).maximum <= screen.width:
+        screen.print(table)
+    else:
+        _show_upright(screen, names, rows)
     told = plural(count, "line")
     if limit and count > limit:
         told += f", the first {limit:,} shown; --limit 0 shows all"
     click.echo(told, err=True)
 
 
-def _shown(value: Any) -> str:
+def _table(schema: Any, rows: Sequence[Sequence[str]]) -> Table:
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    for field in schema:
+        kind = str(field.type)
+        right = kind.startswith(("int", "uint", "double", "float", "decimal"))
+        right = right and field.name not in _MOMENTS
+        table.add_column(Text(clean(field.name)), justify="right" if right else "left")
+    for row in rows:
+        table.add_row(*map(Text, row))
+    return table
+
+
+def _show_upright(screen: Console, names: Sequence[str], rows: Sequence[tuple[Any, ...]]) -> None:
+    """A line a value, and a rule between two rows: what is wider than the terminal stays whole."""
+    for number, row in enumerate(rows):
+        if number:
+            screen.print(Text("─" * min(40, screen.width), "dim"))
+        for name, value in zip(names, row, strict=True):
+            told = _shown(name, value, _LONGEST)
+            line = Text.assemble((f"{name}:", "bold"), "\n" if "\n" in told else " ", told)
+            screen.print(line, soft_wrap=True)
+
+
+def _shown(name: str, value: Any, limit: int = 80) -> str:
+    if name in _MOMENTS and isinstance(value, float):
+        return moment(value)
     if isinstance(value, str) and "\n" in value:  # the plan that EXPLAIN draws
         return "\n".join(map(clean, value.split("\n")))
-    return "" if value is None else value_text(value, 80)
+    return "" if value is None else value_text(value, limit)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import time
@@ -17,9 +18,11 @@ from hypothesis import strategies as st
 from trackway.backend.file.edits import Editor
 from trackway.backend.file.format import SYSTEM, Keyset, encode_keyset, encode_row
 from trackway.backend.index import indexer
-from trackway.backend.index.contract import RunRef
+from trackway.backend.index.contract import RunRef, Writing
+from trackway.backend.index.groups import GroupsQuery
 from trackway.backend.index.index import Index
 from trackway.backend.index.memory import MemoryStore
+from trackway.backend.index.series import SeriesQuery
 from trackway.backend.points import Metric, resolve
 
 from .logs import STARTED, Log, records, same, same_columns, same_values, told_by_logs, write
@@ -478,3 +481,136 @@ def test_edits_are_in_the_run_table(index: Index, root: Path, begin: Callable[..
     assert sorted(index.rows().column(("id",)).values()) == ["r0", "r2"]
     editor.set(deleted=False)
     assert sorted(index.rows().column(("id",)).values()) == ["r0", "r1", "r2"]
+
+
+# -- what must not be remembered -------------------------------------------------------------------
+
+
+class FailingOnce(MemoryStore):
+    """A store whose next transaction that has something to commit fails at its end."""
+
+    armed = False
+
+    @contextlib.contextmanager
+    def write(self) -> Iterator[Writing]:
+        """As in MemoryStore."""
+        with super().write() as writing:
+            yield writing
+            if self.armed and writing.keys():
+                self.armed = False
+                raise KeyboardInterrupt
+
+
+def test_what_did_not_commit_is_not_remembered(root: Path, begin: Callable[..., Log]) -> None:
+    """Numbers of a transaction that failed are given out again, and mean other points then."""
+    store = FailingOnce()
+    index = Index(root, lambda: store)
+    for run, key, value in (("one", "a", 1.0), ("two", "zzz", 7.0)):
+        log = begin(run=run)
+        for step in (5, 5, 4, 4, 3):  # repeated and falling: the points are decoded at indexing
+            log.row(step, {key: value})
+        os.utime(log.path, (0, 0))
+    store.armed = True
+    with pytest.raises(KeyboardInterrupt):
+        index.refresh([RunRef("p", "one")])
+    index.refresh([RunRef("p", "two")])
+    index.refresh()
+    assert index.columns(RunRef("p", "two"))["zzz"].values.tolist() == [7.0] * 5
+    assert index.columns(RunRef("p", "one"))["a"].values.tolist() == [1.0] * 5
+    rows = {row["id"]: row["summary"] for row in index.rows().documents([0, 1])}
+    assert rows == {"one": {"a": 1.0}, "two": {"zzz": 7.0}}
+
+
+def test_numbers_mean_the_same_runs_when_the_index_is_made_anew(
+    index: Index, root: Path, tmp_path: Path, begin: Callable[..., Log]
+) -> None:
+    """However the new one numbers them; a run that is gone is missing, not another in its place."""
+    for name, value in (("c", 3.0), ("a", 1.0), ("b", 2.0)):
+        log = begin(run=name)
+        for step in range(10):
+            log.row(step, {"loss": value})
+        index.refresh()  # numbered in this order; in the order of their names, when made anew
+    numbers = {name: index.number(RunRef("p", name)) for name in "abc"}
+    for path in files_of(tmp_path / "cache"):
+        path.unlink()
+    shutil.rmtree(root / "p" / "b")
+    asked = [number for name in "cba" if (number := numbers[name]) is not None]
+    answer = index.series(SeriesQuery(asked, "loss", buckets=1))
+    assert answer.buckets is not None
+    assert (answer.runs, answer.missing) == ([numbers["c"], numbers["a"]], [numbers["b"]])
+    assert answer.buckets.mean.tolist() == [[3.0], [1.0]]
+    points = index.series(SeriesQuery(asked, "loss", buckets=None)).points
+    assert [line.run for line in points or ()] == [numbers["c"], numbers["a"]]
+    bands = index.groups(GroupsQuery({"x": asked[:2], "y": asked[1:]}, "loss", buckets=1))
+    assert bands.bands is not None
+    assert bands.bands.mean.tolist() == [[3.0], [1.0]]
+    assert bands.missing == [[numbers["b"]], [numbers["b"]]]
+    assert [index.ref(number).id for number in asked] == ["c", "b", "a"]
+    again = [index.number(RunRef("p", name)) for name in "ac"]
+    assert not {*again} & {*asked}
+
+
+def test_an_earlier_log_moves_the_beginning(
+    index: Index, root: Path, tmp_path: Path, begin: Callable[..., Log]
+) -> None:
+    """Relative time counts from it, also where another process took it in."""
+    log = begin(created=STARTED + 500)
+    for step in range(10):
+        log.row(step, {"loss": 1.0}, time=STARTED + 500 + step)
+    number = index.number(REF)
+    assert number is not None
+    query = SeriesQuery([number], "loss", x="relative", buckets=None)
+    assert [line.x[0] for line in index.series(query).points or ()] == [0.0]
+    earlier = begin("earlier", created=STARTED)
+    earlier.row(0, {"other": 1.0})
+    other = Index.open(root, tmp_path / "cache")
+    other.refresh()
+    other.close()
+    assert [line.x[0] for line in index.series(query).points or ()] == [500.0]
+
+
+def test_means_are_finite_where_values_are(index: Index, begin: Callable[..., Log]) -> None:
+    """Also where their sum is beyond float64, in one chunk, in several, and with cells."""
+    log = begin()
+    for step in range(1200):
+        log.row(step, {"huge": 1e308, "both": 1e308 if step % 2 else -1e308})
+    metrics = index.metrics(REF)
+    assert metrics["huge"].mean == pytest.approx(1e308)
+    assert metrics["both"].mean == pytest.approx(0.0, abs=1e293)
+    number = index.number(REF)
+    assert number is not None
+    answer = index.series(SeriesQuery([number], "huge", buckets=1))
+    assert answer.buckets is not None
+    assert answer.buckets.mean.tolist() == [[pytest.approx(1e308)]]
+
+
+def test_cells_are_kept_where_they_are_few(
+    index: Index, begin: Callable[..., Log], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A long series of dense steps has them, one of sparse steps not; both are answered exactly."""
+    monkeypatch.setattr("trackway.backend.index._seal.PYRAMID_POINTS", 2000)
+    log = begin()
+    for step in range(9000):
+        log.row(step, {"dense": float(step % 97)})
+        log.row(100 * step, {"sparse": float(step % 97)})
+    index.refresh()
+    for step in range(9000, 9100):  # behind the index, beside the cells of the same bucket
+        log.row(step, {"dense": float(step % 97)})
+    number = index.number(REF)
+    assert number is not None
+    with index._view([REF]) as view:
+        run = view.runs[0]
+        chunks = {
+            key: view._chunks([run], key, "metric", cells=True)[run] for key in view.keys(run)
+        }
+        assert any(chunk.cells for chunk in chunks["dense"])
+        assert not any(chunk.cells for chunk in chunks["sparse"])
+    monkeypatch.setattr("trackway.backend.index._view.CELLS_FROM", 2000)
+    answer = index.series(SeriesQuery([number], "dense", buckets=2))
+    whole = index.series(SeriesQuery([number], "dense", buckets=2, repeats="all"))
+    assert answer.buckets is not None
+    assert whole.buckets is not None
+    assert answer.buckets.count.tolist() == whole.buckets.count.tolist() == [[4608, 4492]]
+    for name in ("min", "max", "first", "last"):
+        assert getattr(answer.buckets, name).tolist() == getattr(whole.buckets, name).tolist()
+    assert answer.buckets.last.tolist() == [[4607 % 97, 9099 % 97]]

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from trackway.errors import ArgumentError
 
-__all__ = ["TEXT_LIMIT", "FilterError", "Token", "tokenize"]
+__all__ = ["TEXT_LIMIT", "FilterError", "Token", "joined_names", "tokenize"]
 
 TEXT_LIMIT: Final = 10_000
 _BEFORE, _AFTER = 60, 60  # characters of a long line that are shown around the place
@@ -113,6 +113,31 @@ def tokenize(text: str) -> list[Token]:
         else:
             place = space.end()
     return [*tokens, Token("end", "", len(text), 1)]
+
+
+def joined_names(tokens: list[Token], place: int) -> tuple[int, int]:
+    """The first and the last word of a row such as ``val/acc.min`` around a name.
+
+    Its names are joined with ``/`` and ``.``, without a blank.
+    """
+    low = high = place
+    while _joins(tokens, low - 1):
+        low -= 2
+    while _joins(tokens, high + 1):
+        high += 2
+    return low, high
+
+
+def _joins(tokens: list[Token], place: int) -> bool:
+    if not 0 < place < len(tokens) - 1:
+        return False
+    before, token, after = tokens[place - 1 : place + 2]
+    return (
+        token.text in ("/", ".")
+        and before.kind == after.kind == "name"
+        and before.position + before.length == token.position
+        and token.position + token.length == after.position
+    )
 
 
 def _token(text: str, place: int) -> Token:

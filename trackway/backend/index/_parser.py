@@ -9,7 +9,7 @@ from __future__ import annotations
 import difflib
 from typing import Final, NoReturn
 
-from trackway.backend.index._lexer import FilterError, Token, tokenize
+from trackway.backend.index._lexer import FilterError, Token, joined_names, tokenize
 from trackway.backend.index._nodes import (
     FIELDS,
     FUNCTIONS,
@@ -347,11 +347,7 @@ class _Parser:
 
     def _fail_with_slash(self, token: Token) -> None:
         """Fail if the name is a part of one such as ``val/acc``, written without quotes."""
-        low = high = self.place - 1
-        while self._joined(low - 1) and self.tokens[low - 2].kind == "name":
-            low -= 2
-        while self._joined(high + 1) and self.tokens[high + 2].kind == "name":
-            high += 2
+        low, high = joined_names(self.tokens, self.place - 1)
         first, last = self.tokens[low], self.tokens[high]
         whole = self.text[first.position : last.position + last.length]
         mapped = first.text in _MAPS and self.tokens[low + 1].text == "."
@@ -361,18 +357,6 @@ class _Parser:
         reason = f"there is no field {token.text!r}; a name with '/' needs quotes: "
         length = len(whole)
         raise FilterError(f'{reason}{space}["{name}"]', self.text, first.position, length)
-
-    def _joined(self, place: int) -> bool:
-        """Whether there is a ``/`` or ``.`` without a blank on either side."""
-        if not 0 < place < len(self.tokens) - 1:
-            return False
-        before, token, after = self.tokens[place - 1 : place + 2]
-        return (
-            token.text in ("/", ".")
-            and token.kind == "operator"
-            and before.position + before.length == token.position
-            and token.position + 1 == after.position
-        )
 
     def _is_compared(self) -> bool:
         """Whether the name just taken stands where a text might: beside an operator, in a list."""

@@ -24,6 +24,9 @@ __all__ = ["StaleError", "View"]
 
 Values = npt.NDArray[Any]
 
+CELLS_FROM: Final = 1 << 16
+"""Points from which on a line is asked for as cells."""
+
 _INTEGERS: Final = ("id", "count", "nan", "inf_pos", "inf_neg")
 _NO_CELLS: Final[dict[str, Values]] = {
     **{name: np.empty(0, np.int64) for name in _INTEGERS},
@@ -366,7 +369,7 @@ class View:
             run
             for run in runs
             if run in chunks
-            and sum(chunk.head.n for chunk in chunks[run]) > 1 << 16
+            and sum(chunk.head.n for chunk in chunks[run]) > CELLS_FROM
             and self._is_straight(run, chunks[run], self._parts(run, name, METRIC))
         ]
         if not wanted:

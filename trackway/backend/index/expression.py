@@ -70,6 +70,11 @@ class Expression:
         """The path, if the expression is the bare name of a value; else None."""
         return self._node.path if isinstance(self._node, Field) else None
 
+    @property
+    def nodes(self) -> tuple[Node, ...]:
+        """All parts of it, in the order of the text; each before what it consists of."""
+        return tuple(_walk(self._node))
+
     def truth(
         self, n: int, column: Columns, *, now: float | None = None, zone: tzinfo | None = None
     ) -> Mask:
