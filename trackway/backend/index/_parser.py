@@ -165,12 +165,6 @@ class _Parser:
             )
         return self.postfix()
 
-    def _signed(self, token: Token, operand: Node) -> Node:
-        where = self.since(token.position)
-        if isinstance(operand, Literal) and type(operand.value) in (int, float):
-            return Literal(*where, operand.value)
-        return Arithmetic(*where, operand, (("+", Literal(*where, 0)),))
-
     def _negated(self, token: Token, operand: Node) -> Node:
         where = self.since(token.position)
         if isinstance(operand, Literal) and type(operand.value) in (int, float):
@@ -349,14 +343,13 @@ class _Parser:
         """Fail if the name is a part of one such as ``val/acc``, written without quotes."""
         low, high = joined_names(self.tokens, self.place - 1)
         first, last = self.tokens[low], self.tokens[high]
-        whole = self.text[first.position : last.position + last.length]
-        mapped = first.text in _MAPS and self.tokens[low + 1].text == "."
-        space, name = (first.text, whole.partition(".")[2]) if mapped else ("summary", whole)
-        if "/" not in name or any(part in FIELDS for part in name.split("/")):
-            return
-        reason = f"there is no field {token.text!r}; a name with '/' needs quotes: "
-        length = len(whole)
-        raise FilterError(f'{reason}{space}["{name}"]', self.text, first.position, length)
+        length = last.position + last.length - first.position
+        space, name = "summary", self.text[first.position : first.position + length]
+        if name.startswith(("config.", "summary.")):
+            space, _, name = name.partition(".")
+        if "/" in name and not any(part in FIELDS for part in name.split("/")):
+            told = f"there is no field {token.text!r}; a name with '/' needs quotes"
+            raise FilterError(f'{told}: {space}["{name}"]', self.text, first.position, length)
 
     def _is_compared(self) -> bool:
         """Whether the name just taken stands where a text might: beside an operator, in a list."""

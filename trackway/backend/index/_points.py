@@ -69,6 +69,29 @@ class _Kept:
             self._bytes = 0
 
 
+class Heads(dict[int, list[Chunk]]):
+    """The chunks of one key by run.
+
+    Attributes:
+        straight: The runs whose points simply follow each other.
+    """
+
+    straight: frozenset[int] = frozenset()
+
+
+def follow(chunks: Sequence[Chunk]) -> bool:
+    """Whether these are numbers of one log, each at a higher step than the one before."""
+    log, last = chunks[0].log, None
+    for chunk in chunks:
+        head = chunk.head
+        if not head.rises or "o" in head.types or chunk.log != log:
+            return False
+        if last is not None and head.low <= last:
+            return False
+        last = head.high
+    return True
+
+
 class Points:
     """Decodes what a store holds.
 
@@ -83,7 +106,7 @@ class Points:
         self._names: dict[int, str] = {}
         self._numbers: dict[tuple[str, str], int] = {}
         self._cells = _Kept(CELL_BYTES)
-        self._heads: OrderedDict[tuple[Any, ...], Mapping[int, list[Chunk]]] = OrderedDict()
+        self._heads: OrderedDict[tuple[Any, ...], Heads] = OrderedDict()
         self._lock = threading.Lock()
 
     def forget(self) -> None:
@@ -114,7 +137,7 @@ class Points:
 
     def heads(
         self, reading: Reading, revision: int, runs: Sequence[int], key: int, *, cells: bool = False
-    ) -> Mapping[int, list[Chunk]]:
+    ) -> Heads:
         """The chunks of a key in these runs, by run, without their values.
 
         A chart is asked for again and again: those of the last questions are kept, as long as the
@@ -124,10 +147,10 @@ class Points:
         with self._lock:
             known = self._heads.get(question)
         if known is None:
-            found: dict[int, list[Chunk]] = {}
+            known = Heads()
             for chunk in reading.chunks(runs, [key], data=False, cells=cells):
-                found.setdefault(chunk.run, []).append(chunk)
-            known = found
+                known.setdefault(chunk.run, []).append(chunk)
+            known.straight = frozenset(run for run, found in known.items() if follow(found))
             with self._lock:
                 self._heads[question] = known
                 while len(self._heads) > HEADS_KEPT:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from itertools import pairwise
 from pathlib import Path
 from typing import Any, Final
 
@@ -13,9 +12,9 @@ import numpy.typing as npt
 from trackway.backend.file.format import METRIC, Event
 from trackway.backend.file.reader import read_event
 from trackway.backend.file.run_logs import Columns, Part, Written, as_declared, parts_of
-from trackway.backend.index._points import Points, columns_of, metric_of
+from trackway.backend.index._points import Heads, Points, columns_of, follow, metric_of
 from trackway.backend.index._tail import LogState, Tail
-from trackway.backend.index.contract import Chunk, Head, LogLine, Reading, RunRef
+from trackway.backend.index.contract import Chunk, LogLine, Reading, RunRef
 from trackway.backend.index.document import ToldLog, ToldLogs, run_deletions, told_logs
 from trackway.backend.index.source import CELL_STEPS, CellLine, Cells, Line
 from trackway.backend.points import Metric, Series, resolve
@@ -168,12 +167,10 @@ class View:
 
     # -- points ----------------------------------------------------------------------------
 
-    def _chunks(
-        self, runs: Sequence[int], name: str, space: str, *, cells: bool = False
-    ) -> Mapping[int, list[Chunk]]:
+    def _chunks(self, runs: Sequence[int], name: str, space: str, *, cells: bool = False) -> Heads:
         key = self._points.number(self.reading, space, name)
         if key is None:
-            return {}
+            return Heads()
         return self._points.heads(self.reading, self._revision, runs, key, cells=cells)
 
     def _parts(self, run: int, name: str, space: str) -> list[Part]:
@@ -293,7 +290,7 @@ class View:
         tails: dict[int, list[Part]] = {}
         for run in runs:
             tail = tails[run] = self._parts(run, name, METRIC)
-            if run in chunks and self._is_straight(run, chunks[run], tail):
+            if run in chunks and self._is_straight(run, chunks[run], tail, chunks):
                 straight[run] = chunks[run]
         ordered = [chunk for found in straight.values() for chunk in found]
         values = dict(
@@ -334,11 +331,13 @@ class View:
                     lines.append(_line_of(run, series, self.started(run)))
         return lines
 
-    def _is_straight(self, run: int, chunks: Sequence[Chunk], tail: Sequence[Part]) -> bool:
+    def _is_straight(
+        self, run: int, chunks: Sequence[Chunk], tail: Sequence[Part], heads: Heads | None = None
+    ) -> bool:
         """Whether the points simply follow each other: numbers of one log, each step higher."""
-        if any(chunk.log != chunks[0].log for chunk in chunks) or len(tail) > 1:
+        if not (follow(chunks) if heads is None else run in heads.straight):
             return False
-        if not _follow([chunk.head for chunk in chunks]):
+        if len(tail) > 1:
             return False
         for part in tail:
             if part.type == "o" or part.writer != self.order(run)[chunks[0].log][0]:
@@ -370,7 +369,7 @@ class View:
             for run in runs
             if run in chunks
             and sum(chunk.head.n for chunk in chunks[run]) > CELLS_FROM
-            and self._is_straight(run, chunks[run], self._parts(run, name, METRIC))
+            and self._is_straight(run, chunks[run], self._parts(run, name, METRIC), chunks)
         ]
         if not wanted:
             return {}
@@ -408,13 +407,6 @@ class View:
 
 def _joined(parts: Sequence[Values]) -> Values:
     return parts[0] if len(parts) == 1 else np.concatenate(parts)
-
-
-def _follow(heads: Sequence[Head]) -> bool:
-    """Whether each step is higher than the one before, and every value a number."""
-    if any(not head.rises or "o" in head.types for head in heads):
-        return False
-    return all(after.low > before.high for before, after in pairwise(heads))
 
 
 def _line_of(run: int, series: Series, started: float) -> Line:

@@ -519,11 +519,9 @@ class Index:
     def _refs(self, numbers: Sequence[int]) -> dict[int, RunRef]:
         """The runs that these numbers mean; unknown numbers are left out."""
         with self._lock:
-            told = {}
-            for number in numbers:
-                with contextlib.suppress(KeyError):
-                    told[number] = self.ref(number)
-            return told
+            refs, former, offset = self._indexer.refs, self._former, self._offset
+            told = {number: refs.get(number - offset) or former.get(number) for number in numbers}
+            return {number: ref for number, ref in told.items() if ref is not None}
 
     def key_names(self, refs: Collection[RunRef] | None = None, space: str = METRIC) -> KeyNames:
         """The names of the metrics of these runs, or of all runs, to be searched."""
