@@ -34,6 +34,7 @@ class Log:
     attempt: int = 1
     created: float = STARTED
     generation: str = "0" * 32
+    version: int = 1
     keysets: dict[tuple[tuple[str, ...], str, str], int] = field(default_factory=dict)
 
     def begin(self) -> Log:
@@ -51,6 +52,7 @@ class Log:
                     host="elsewhere",
                     pid=1,
                     created=self.created,
+                    version=self.version,
                 )
             )
         )

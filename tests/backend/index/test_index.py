@@ -296,6 +296,18 @@ def test_damage_costs_what_it_hit(index: Index, root: Path, begin: Callable[...,
     assert index.arrivals(REF, "x") == 3001
 
 
+def test_a_log_of_a_later_version_is_not_guessed_at(
+    index: Index, begin: Callable[..., Log]
+) -> None:
+    """Its run cannot be read, and says why; the others can."""
+    begin(run="fine").row(1, {"x": 1.0})
+    begin(version=2).row(1, {"x": 1.0})
+    with pytest.raises(OSError, match=r"a newer Trackway wrote it \(log format 2, this one reads 1\)"):
+        index.columns(REF)
+    assert index.rows().column(("id",)).values() == ["fine"]
+    assert [*index.unreadable()] == [REF]
+
+
 def test_clocks_that_go_backwards_change_nothing(
     index: Index, root: Path, begin: Callable[..., Log]
 ) -> None:

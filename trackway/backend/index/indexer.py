@@ -7,6 +7,7 @@ checks within its transaction that the log stands where it began to read, and dr
 
 from __future__ import annotations
 
+import errno
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -15,7 +16,7 @@ from pathlib import Path
 from typing import Final
 
 from trackway.backend.file.deletions import Deletions
-from trackway.backend.file.format import FRAME
+from trackway.backend.file.format import FRAME, VERSION
 from trackway.backend.index._points import Points
 from trackway.backend.index._seal import bunches, seal_points
 from trackway.backend.index._tail import LogState, Tail
@@ -341,6 +342,7 @@ class Indexer:
     def _read_on(self, tail: Tail) -> bool:
         try:
             for batch in tail.reader.stretches():
+                _check_version(tail)
                 tail.absorb(batch)
                 if tail.size > BATCH_BYTES // 2:
                     # Invariant: what is put down as seen is in the index to its end. A process that
@@ -509,6 +511,22 @@ def _sum_of_new(todo: list[RunRef], look: Look, covered: dict[RunRef, dict[str, 
         for ref in todo
         for name, seen in look.logs[ref].items()
     )
+
+
+def _check_version(tail: Tail) -> None:
+    """A later version may mean something else by the same bytes: better no answer than a wrong one.
+
+    Raises:
+        OSError: The log is of a later version of the format.
+    """
+    header = tail.reader.header
+    if header is not None and header.version > VERSION:
+        raise OSError(
+            errno.ENOTSUP,
+            f"a newer Trackway wrote it (log format {header.version}, this one reads {VERSION}): "
+            "pip install --upgrade trackway",
+            str(tail.path),
+        )
 
 
 def _seen(tail: Tail) -> Seen:
