@@ -302,7 +302,8 @@ def test_a_log_of_a_later_version_is_not_guessed_at(
     """Its run cannot be read, and says why; the others can."""
     begin(run="fine").row(1, {"x": 1.0})
     begin(version=2).row(1, {"x": 1.0})
-    with pytest.raises(OSError, match=r"a newer Trackway wrote it \(log format 2, this one reads 1\)"):
+    told = r"a newer Trackway wrote it \(log format 2, this one reads 1\)"
+    with pytest.raises(OSError, match=told):
         index.columns(REF)
     assert index.rows().column(("id",)).values() == ["fine"]
     assert [*index.unreadable()] == [REF]
