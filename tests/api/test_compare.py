@@ -10,6 +10,7 @@ import pytest
 from tests.api.conftest import Record
 from tests.cli.conftest import BEGAN
 from trackway.api import MISSING, Api, Comparison
+from trackway.errors import ArgumentError
 
 NAN = math.nan
 
@@ -106,6 +107,33 @@ def test_patches_and_circumstances(record: Record, api: Api) -> None:
         "python.version": ["3.11", "3.12"],
         "gpus": [["A", "A"], ["A", "B"]],
     }
+
+
+@pytest.mark.usefixtures("sweep")
+def test_runs_by_name_and_as_columns(api: Api) -> None:
+    """Names and ids will do; the columns are a row for all that differs, a column a run."""
+    told = api.compare(["lr0.1-seed1", "run00002", "run00002"])
+    assert told.runs == ["run00000", "run00002", "run00002"]
+    assert repr(told) == "<3 runs; differences: config 1, packages 1, git 1, summary 2>"
+    table = {name: column.tolist() for name, column in told.table().items()}
+    assert list(table) == ["of", "name", "run00000", "run00002", "run00002 (2)"]
+    rows = list(zip(*table.values(), strict=True))
+    assert rows[:2] == [
+        ("config", "lr", 0.1, 0.01, 0.01),
+        ("packages", "torch", "2.0.0", "2.1.0", "2.1.0"),
+    ]
+    assert told.to_pandas().shape == (5, 5)
+    same = api.compare(["run00000", "run00000"])
+    assert repr(same) == "<2 runs; differences: none>" and len(same.table()["of"]) == 0
+    with pytest.raises(ArgumentError, match=r"runs: 3 is no run; runs are what api\.runs\(\)"):
+        api.compare([3])  # type: ignore[list-item]
+
+
+def test_a_value_that_is_missing_is_none_in_a_table(record: Record, api: Api) -> None:
+    """MISSING is for Python; a data frame knows None."""
+    record("run00000").config(a=1).end()
+    record("run00001", created=BEGAN + 1).end()
+    assert of(api).table()["run00001"].tolist() == [None]
 
 
 @pytest.mark.usefixtures("sweep")

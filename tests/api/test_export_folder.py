@@ -22,6 +22,7 @@ from trackway.api import Api
 from trackway.api import _export_points as points_module
 from trackway.api._export import export_csv, export_jsonl, export_runs
 from trackway.api._export_files import locked
+from trackway.api._export_select import selected
 from trackway.backend.file.format import big_integer
 from trackway.errors import ArgumentError
 
@@ -477,7 +478,7 @@ def test_a_folder_that_is_in_use_is_refused(record: Record, root: Path, tmp_path
     with locked(out, wait=False), pytest.raises(ArgumentError, match="another export"):
         export_runs(Api(root).runs(), out)
     export_runs(Api(root).runs(), out)
-    with pytest.raises(ArgumentError, match="--resume"):
+    with pytest.raises(ArgumentError, match="resume=True"):
         export_runs(Api(root).runs(), out)
     with pytest.raises(ArgumentError, match="format 'parquet'"):
         export_runs(Api(root).runs(), out, "csv", resume=True)
@@ -518,3 +519,31 @@ def test_without_pyarrow(root: Path, record: Record, tmp_path: Path) -> None:
     )
     assert done.stdout == "1\nParquet needs pyarrow: pip install 'trackway[export]'\n"
     assert not (tmp_path / "out/p").exists()
+
+
+def test_python_is_told_of_the_argument(record: Record, root: Path, tmp_path: Path) -> None:
+    """From Python a folder that holds an export is gone on with by ``resume=True``."""
+    several(record, 1)
+    export_runs(Api(root).runs(), tmp_path / "out")
+    with pytest.raises(ArgumentError, match=r"go on with it \(resume=True\)") as caught:
+        export_runs(Api(root).runs(), tmp_path / "out")
+    assert "--resume" not in str(caught.value)
+
+
+def test_runs_are_chosen_as_they_are_now(
+    record: Record, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The folder is looked at anew before runs are chosen from it."""
+    several(record, 1)
+    api, asked = Api(root), []
+    refresh = Api.refresh
+
+    def counted(api: Api) -> None:
+        asked.append(1)
+        refresh(api)
+
+    monkeypatch.setattr(Api, "refresh", counted)
+    assert [run.id for run in selected(api)] == ["run00000"]
+    record("new00000", created=BEGAN + 9).row(0, {"a": 1.0}).end()
+    assert [run.id for run in selected(api)] == ["new00000", "run00000"]
+    assert len(asked) == 2

@@ -7,6 +7,7 @@ import io
 import json
 import math
 import os
+import pty
 import struct
 import subprocess
 import sys
@@ -436,6 +437,55 @@ def test_a_failed_export_leaves_the_old_file(
     trackway("export", "abc12345", "--keys", "x", "--output", str(target), code=1)
     assert target.read_text() == "old"
     assert sorted(tmp_path.iterdir()) == before
+
+
+def test_a_file_that_cannot_be_is_named(trackway: Command, record: Record, tmp_path: Path) -> None:
+    """The error is about the file that was asked for, not one beside it."""
+    record().row(0, {"a": 1.0}).end()
+    target = tmp_path / "no/x.csv"
+    result = trackway.result("export", "abc12345", "--output", str(target))
+    assert result.exit_code == 1
+    assert str(target) in result.stderr and "beside" not in result.stderr
+
+
+def test_a_terminal_is_told_what_was_written(record: Record, root: Path, tmp_path: Path) -> None:
+    """On a terminal standard error says what was written where; elsewhere nothing is."""
+    record().rows("a", [1.0, 2.0]).end()
+    target = tmp_path / "run.csv"
+    target.write_text("old")
+    code = "from trackway.cli import main; main()"
+    ours, theirs = pty.openpty()
+    command = [sys.executable, "-c", code, "--dir", str(root), "export", "abc12345"]
+    for stderr in (theirs, subprocess.PIPE):
+        done = subprocess.run(
+            [*command, "-o", str(target)],
+            env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
+            stdout=subprocess.PIPE,
+            stderr=stderr,
+        )
+        assert (done.returncode, done.stdout, done.stderr or b"") == (0, b"", b"")
+    os.close(theirs)
+    told = os.read(ours, 65536).decode()
+    os.close(ours)
+    assert told == f"digits/abc12345: 2 lines in {target}\r\n"
+    assert len(target.read_text().splitlines()) == 3
+
+
+def test_a_folder_that_is_taken(trackway: Command, record: Record, tmp_path: Path) -> None:
+    """The command says which option goes on with an export, and nothing of it elsewhere."""
+    record().row(0, {"a": 1.0}).end()
+    target = tmp_path / "out"
+    trackway("export", "--all", "--out", str(target))
+    told = trackway.result("export", "--all", "--out", str(target)).stderr
+    assert told == (
+        f"Error: {target} holds an export already: "
+        "go on with it (--resume), or choose another folder\n"
+    )
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "x").touch()
+    told = trackway.result("export", "--all", "--out", str(other)).stderr
+    assert told == f"Error: {other} is not empty: choose another folder\n"
 
 
 def test_a_link_stays_a_link(trackway: Command, record: Record, tmp_path: Path) -> None:

@@ -11,9 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 
 from tests.cli.conftest import BEGAN, Command, Recording
 from trackway.backend.file.format import encode_event
+from trackway.cli import cli
 from trackway.cli._text import moment
 
 Record = Callable[..., Recording]
@@ -84,7 +86,9 @@ def test_numbers_tell_more_than_long_texts(trackway: Command, record: Record) ->
     assert columns(trackway("ls"))[5:] == ["lr", "opt", "folder"]
     narrow = trackway("ls", width=66)
     assert columns(narrow)[5:] == ["lr", "opt"]
-    assert narrow.splitlines()[-1] == "no room for folder; --json has everything"
+    assert narrow.splitlines()[-1] == (
+        "no room for folder; --columns chooses, --json has everything"
+    )
 
 
 @pytest.mark.parametrize(("goal", "best"), [("maximize", 0.9), ("minimize", 0.5), (None, None)])
@@ -140,6 +144,13 @@ def test_four_metrics_without_a_goal_are_shown(trackway: Command, record: Record
         ("summary.val/acc", ["first", "third", "second"]),
         ("-summary.val/acc", ["second", "third", "first"]),
         ("config.optim.name", ["third", "second", "first"]),
+        ('summary["val/acc"]', ["first", "third", "second"]),
+        ('-summary["val/acc"]', ["second", "third", "first"]),
+        (" - summary.val/acc", ["second", "third", "first"]),
+        ("abs(config.lr - 0.01)", ["second", "third", "first"]),
+        ("-len(name) + config.lr", ["second", "first", "third"]),
+        ('-summary["val/acc"] - 10 * config.lr', ["second", "third", "first"]),
+        ("ended", ["first", "second", "third"]),
     ],
 )
 def test_order(trackway: Command, record: Record, order: str, expected: list[str]) -> None:
@@ -151,14 +162,14 @@ def test_order(trackway: Command, record: Record, order: str, expected: list[str
 @pytest.mark.parametrize(
     ("order", "expected"),
     [
-        ("config.x", ["low", "high", "text", "none", "nan"]),
-        ("-config.x", ["text", "high", "low", "none", "nan"]),
+        ("config.x", ["low", "high", "nan", "text", "none"]),
+        ("-config.x", ["high", "low", "nan", "text", "none"]),
     ],
 )
 def test_runs_without_a_value_come_last(
     trackway: Command, record: Record, order: str, expected: list[str]
 ) -> None:
-    """Numbers come before texts, and what is missing or NaN is last in either direction."""
+    """Numbers, NaN, texts, nothing: in this order in either direction."""
     every: list[tuple[str, dict[str, Any]]] = [
         ("nan", {"x": math.nan}),
         ("none", {}),
@@ -211,6 +222,138 @@ def test_filter_picks_runs(trackway: Command, record: Record) -> None:
     assert wrong.exit_code == 2
     _, text, caret = wrong.stderr.splitlines()
     assert (text.strip(), caret.index("^") - text.index("c")) == ("config.lr < < 1", 12)
+
+
+@pytest.mark.parametrize(
+    ("order", "part"),
+    [
+        ("summary.nothing", "no run has a value for 'summary.nothing' to order by; there are: "),
+        ("-summary.val/nothing", "no run has a value for 'summary.val/nothing' to order by"),
+        ('summary["nothing"]', "no run has a value for 'summary[\"nothing\"]' to order by"),
+        ("group", "no run has a value for 'group' to order by"),
+        ("speed", "cannot order by 'speed'"),
+        ("config.lr +", "something is missing at the end; write a value here\nconfig.lr +\n"),
+    ],
+)
+def test_a_wrong_order_is_refused(trackway: Command, record: Record, order: str, part: str) -> None:
+    """A name that no run has, or what is no expression, is told."""
+    sweep(record)
+    result = trackway.result("ls", "--order", order)
+    assert result.exit_code == 2
+    assert part in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("filter", "reason"),
+    [
+        ("config.lrr < 1", "no run has config.lrr; did you mean config.lr?"),
+        ("state == 'Finished'", 'there is no state "Finished"; did you mean "finished"?'),
+        ("tags == 'demo'", 'tags is a list; write "demo" in tags'),
+        ("config.lr == '0.1'", 'config.lr is a number, and "0.1" a text; write 0.1 without quotes'),
+        ("config.optim.name == 1", 'config.optim.name is a text; write "1"'),
+    ],
+)
+def test_a_filter_that_nothing_can_fit_says_why(
+    trackway: Command, record: Record, filter: str, reason: str
+) -> None:
+    """Below 'None of' stands what in the filter fits no run there is."""
+    sweep(record)
+    first, *rest = trackway("ls", "--filter", filter).splitlines()
+    assert first.startswith("None of 3 runs in ")
+    assert rest == [reason]
+
+
+def test_archived_runs_are_listed_if_the_filter_names_them(
+    trackway: Command, record: Record
+) -> None:
+    """'archived' in a filter decides itself which runs there are."""
+    sweep(record)
+    record("old00001", created=BEGAN - 5).named("old").event("run", set={"archived": True}).end()
+    assert names(trackway("ls")) == ["third", "second", "first"]
+    assert names(trackway("ls", "--filter", "archived")) == ["old"]
+    assert names(trackway("ls", "--filter", "archived or name == 'first'")) == ["first", "old"]
+    assert names(trackway("ls", "--filter", "not archived")) == ["third", "second", "first"]
+    assert names(trackway("ls", "--filter", "name ~ 'o'")) == ["second"]
+    assert names(trackway("ls", "--filter", "archived or True", "--archived")) == ["old"]
+
+
+def many(record: Record) -> None:
+    """Two runs with more to tell than a narrow screen has room for."""
+    for place in range(2):
+        run = record(f"run0000{place}", created=BEGAN + place).named(
+            f"a-name-that-is-long-{place}", tags=["the-same-in-both"]
+        )
+        run.config(batch_size=64 + place, learning_rate=0.1 + place, seed=1)
+        run.define("goal", "maximize", "last")
+        run.row(0, {"goal": 0.5 + place, **{f"m{n}": n + place / 8 for n in range(9)}, "same": 1.0})
+        run.end()
+
+
+@pytest.mark.parametrize("width", [50, 60, 80, 100])
+def test_what_is_sorted_by_is_seen(trackway: Command, record: Record, width: int) -> None:
+    """The metric sorted by has a column however narrow the screen is, as has one filtered by."""
+    many(record)
+    for arguments, title in (
+        (["--order", "-summary.m8"], "m8"),
+        (["--order", 'summary["goal"]'], "goal"),
+        (["--filter", "summary.m7 > 1"], "m7"),
+        (["--order", "config.seed"], "seed"),
+    ):
+        lines = trackway("ls", *arguments, width=width).splitlines()
+        assert title in columns(lines[0])
+        assert max(map(len, lines[:3])) <= width
+    assert lines[1].split()[-1] != "…"
+
+
+def test_names_in_order_and_filter_come_first(trackway: Command, record: Record) -> None:
+    """Their columns stand left of the others, and none stands twice."""
+    many(record)
+    told = trackway("ls", "--order", "-summary.m8", "--filter", "config.seed == 1", width=200)
+    expected = "m8 seed batch_size learning_rate goal m0 m1 m2 m3 tags".split()
+    assert columns(told)[5:] == expected
+    assert len(set(columns(told))) == len(columns(told))
+
+
+def test_what_is_the_same_in_all_runs_gives_way_first(trackway: Command, record: Record) -> None:
+    """Tags that all runs have are left out where the metrics that differ have room."""
+    many(record)
+    told = trackway("ls", width=130)
+    assert "tags" not in columns(told)
+    assert columns(told)[-4:] == ["m0", "m1", "m2", "m3"]
+    assert told.splitlines()[-1] == "no room for tags; --columns chooses, --json has everything"
+
+
+def test_all_columns_are_shown_where_nobody_looks(
+    trackway: Command, record: Record, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In a pipe, without COLUMNS, nothing is left out however wide it gets."""
+    for place in range(2):
+        run = record(f"run0000{place}", created=BEGAN + place)
+        run.config(**{f"a_rather_long_name_{n:02}": n + place for n in range(30)}).end()
+    monkeypatch.delenv("COLUMNS", raising=False)
+    told = CliRunner().invoke(cli, ["--dir", str(trackway.root), "ls"]).stdout
+    assert columns(told)[5:] == [f"a_rather_long_name_{n:02}" for n in range(30)]
+    assert "no room" not in told
+
+
+def test_columns_can_be_chosen(trackway: Command, record: Record) -> None:
+    """--columns takes fields, names and expressions, and shows these alone, in this order."""
+    sweep(record)
+    asked = "summary.val/acc, name,config.lr,state, max(config.lr, 0.05),summary['loss'],tags,group"
+    told = trackway("ls", "--columns", asked, "--order", "name", width=40).splitlines()
+    assert re.split("  +", told[0].strip()) == [
+        "summary.val/acc", "name", "config.lr", "state", "max(config.lr, 0.05)", "summary['loss']",
+        "tags", "group",
+    ]  # fmt: skip
+    assert [line.split() for line in told[1:]] == [
+        ["0.5", "first", "0.1", "finished", "0.1", "0.5", "demo"],
+        ["0.9", "second", "0.01", "finished", "0.05", "0.1", "demo"],
+        ["0.7", "third", "0.001", "finished", "0.05", "0.3", "demo"],
+    ]
+    wrong = trackway.result("ls", "--columns", "name,lr")
+    assert (wrong.exit_code, "there is no field 'lr'" in wrong.stderr) == (2, True)
+    empty = trackway.result("ls", "--columns", ",")
+    assert (empty.exit_code, "names no column" in empty.stderr) == (2, True)
 
 
 def test_projects_are_grouped(trackway: Command, record: Record) -> None:

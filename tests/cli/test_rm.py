@@ -66,6 +66,8 @@ def test_several_runs_at_once(trackway: Command, record: Begin, root: Path) -> N
         "bytes": count,
         "files": 2,
         "blobs": 0,
+        "blobs_waiting": 0,
+        "blobs_wait_until": 0.0,
     }
     assert list((root / "digits").iterdir()) == []
 
@@ -100,14 +102,14 @@ def test_a_live_run_needs_force(
         (("--to", "-1", "--from", "-5"), 0, ["loss", "text"]),
     ],
 )
-def test_points_are_hidden_without_a_question(
+def test_points_are_hidden_for_a_script(
     trackway: Command,
     record: Begin,
     arguments: tuple[str, ...],
     points: int,
     left: list[str],
 ) -> None:
-    """How many is told; the log of the run is not touched."""
+    """With --yes. How many is told; the log of the run is not touched."""
     one, _ = two(record)
     before = one.path.read_bytes()
     if not points:
@@ -115,7 +117,7 @@ def test_points_are_hidden_without_a_question(
         assert result.exit_code == 1
         assert "there are no such points; the metrics of one: loss, text" in result.stderr
     else:
-        document = trackway.json("rm", "one", *arguments)
+        document = trackway.json("rm", "one", "--yes", *arguments)
         assert document == {"hidden": [{"run": "digits/one12345", "points": points}]}
     assert one.path.read_bytes() == before
     assert sorted(trackway.json("show", "one")["metrics"]) == left
@@ -124,7 +126,7 @@ def test_points_are_hidden_without_a_question(
 def test_the_way_to_the_bytes_is_told(trackway: Command, record: Begin) -> None:
     """For each run how many points."""
     two(record)
-    assert trackway("rm", "one", "two", "--key", "loss").splitlines() == [
+    assert trackway("rm", "one", "two", "--yes", "--key", "loss").splitlines() == [
         "digits/one12345: 3 points hidden",
         "digits/two12345: 3 points hidden",
         "trackway compact reclaims the bytes.",
@@ -136,3 +138,58 @@ def test_steps_the_wrong_way_round_are_refused(trackway: Command, record: Begin)
     two(record)
     trackway("rm", "one", "--from", "2", "--to", "1", code=2)
     trackway("rm", code=2)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "points", "told"),
+    [
+        (("--key", "loss"), "3 points", "loss"),
+        (("-k", "l*", "-k", "text"), "4 points", "l*, text"),
+        (("--from", "2"), "1 point", "all metrics from step 2"),
+        (("--from", "1", "--to", "1"), "1 point", "all metrics from step 1 to step 1"),
+    ],
+)
+def test_points_are_hidden_once_the_answer_is_yes(
+    record: Begin, root: Path, arguments: tuple[str, ...], points: str, told: str
+) -> None:
+    """The question names the run and the points; nothing is written without a yes."""
+    one, _ = two(record)
+    for answer in ("n\n", ""):
+        result = answered(root, answer, "one", *arguments)
+        assert result.exit_code == 1
+        assert f"one (digits/one12345), finished: {points} of {told}\n" in result.stderr
+        assert f"Hide {points}? It cannot be undone. [y/N]" in result.stderr
+        assert list(one.path.parent.iterdir()) == [one.path]
+    result = answered(root, "y\n", "one", *arguments)
+    assert result.exit_code == 0
+    assert f"digits/one12345: {points} hidden\n" in result.stdout
+
+
+@pytest.mark.parametrize("arguments", [("--yes",), ("--key", "loss", "--yes"), ("--force",)])
+def test_a_name_of_several_runs_is_refused(
+    trackway: Command, record: Begin, arguments: tuple[str, ...]
+) -> None:
+    """All of them are told, and nothing is removed, also of other runs."""
+    runs = [record(f"{n}12345").named("same").rows("loss", [1.0]).end() for n in ("one", "two")]
+    runs.append(record("ten12345", "other").named("ten").rows("loss", [1.0]).end())
+    result = trackway.result("rm", "ten", "same", *arguments)
+    assert result.exit_code == 2
+    assert "2 runs are called 'same'; say which one by its project/id:\n" in result.stderr
+    for run in runs[:2]:
+        assert f"\n  digits/{run.id}  finished  2025-06-" in result.stderr
+    assert [list(run.path.parent.iterdir()) for run in runs] == [[run.path] for run in runs]
+    trackway("rm", "digits/one12345", "two12345", "--yes")
+    assert not runs[0].path.exists()
+
+
+def test_an_id_in_several_projects_is_refused(trackway: Command, record: Begin) -> None:
+    """With its project it is clear; so is a name that only one of them has."""
+    one = record("one12345").named("one").end()
+    copy = record("one12345", "other").named("copy").end()
+    result = trackway.result("rm", "one12345", "--yes")
+    assert result.exit_code == 2
+    assert "digits/one12345" in result.stderr
+    assert "other/one12345" in result.stderr
+    trackway("rm", "other/one12345", "--yes")
+    assert (one.path.exists(), copy.path.exists()) == (True, False)
+    trackway("rm", "one12345", "--yes")

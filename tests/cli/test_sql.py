@@ -10,6 +10,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ import pyarrow.parquet as pq  # noqa: TID253 - the reader that the files are for
 import pytest
 
 from tests.cli.conftest import BEGAN, Command, Recording
+from trackway.api import Api
 from trackway.api._sql import cache_folder, query
 from trackway.errors import ArgumentError, NotFoundError
 
@@ -294,3 +296,79 @@ def test_two_at_once(record: Record, root: Path) -> None:
         for _ in range(3)
     ]
     assert [process.communicate(timeout=60)[0] for process in asking] == [b"[6]\n"] * 3
+
+
+# -- names, NaN, and what fits ---------------------------------------------------------------------
+
+
+def test_names_that_differ_in_case_are_told_apart(trackway: Command, record: Record) -> None:
+    """Each value is under a name of its own, and a name that could be another is refused."""
+    run = record().config(lr=1, LR=2, Lr=3)
+    run.assign("config", [["lr#2"], 4]).row(0, {"a": 1.0, "A": 5.0}).end()
+    names = [row[0] for row in trackway.json("sql", "describe runs")["rows"] if "." in row[0]]
+    assert names == [
+        *("config.LR", "config.Lr#3", "config.lr#4", "config.lr#2"),
+        *("summary.A", "summary.a#2"),
+    ]
+    told = trackway.json("sql", "select " + ", ".join(f'"{name}"' for name in names) + " from runs")
+    assert told["rows"] == [[2, 3, 1, 4, 5.0, 1.0]]
+    result = trackway.result("sql", 'select "config.lr" from runs')
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert '"config.lr" is "config.lr#4"' in result.stderr
+    assert trackway.json("sql", "select '\"config.lr\"' x from runs")["rows"] == [['"config.lr"']]
+
+
+def test_the_examples_pass_over_nan(trackway: Command, record: Record) -> None:
+    """The queries that the help shows find the greatest number, not NaN."""
+    for place, values in enumerate([[0.5, 0.9], [0.7, math.nan], [0.1, 0.2]]):
+        record(f"run0000{place}").named(f"r{place}").config(lr=0.1).rows("acc", values).end()
+    shown = trackway("sql", "--help").partition("Examples:")[2]
+    first, second = (" ".join(part.split()) for part in shown.split("trackway sql ")[1:3])
+    answer = trackway.json("sql", first.strip("'"))
+    assert [row[0] for row in answer["rows"]] == ["r0", "r2"]
+    answer = trackway.json("sql", second.partition('" --project')[0].strip('"'))
+    assert answer["rows"] == [["acc", 6, 0.9]]
+
+
+def test_a_wide_answer_is_shown_upright(trackway: Command, record: Record) -> None:
+    """What does not fit is a line a value, with a rule between rows; no word of it is lost."""
+    two_runs(record)
+    shown = trackway("sql", "select * from runs order by name limit 2", width=80).splitlines()
+    rule = "─" * 40
+    assert shown.count(rule) == 1
+    first, second = shown[: shown.index(rule)], shown[shown.index(rule) + 1 :]
+    assert first[:2] == ["project: digits", "id: one00000"]
+    assert {"name: one", "config.lr: 0.1", "summary.loss: '0.25'"} <= {*first}
+    assert {"name: two", "config.lr: 0.5"} <= {*second}
+    assert trackway("sql", "select id, name from runs order by 1").split()[:2] == ["id", "name"]
+
+
+def test_times_are_dates_for_a_person(trackway: Command, record: Record) -> None:
+    """The table has created and ended as local time, every other format the number."""
+    record().end(60)
+    sql = "select created, ended from runs"
+    began = datetime.fromtimestamp(BEGAN).strftime("%Y-%m-%d %H:%M:%S")
+    assert trackway("sql", sql).splitlines()[1].startswith(began)
+    assert trackway.json("sql", sql)["rows"] == [[BEGAN, BEGAN + 60]]
+    assert trackway("sql", sql, "--format", "csv").splitlines()[1] == f"{BEGAN},{BEGAN + 60}"
+
+
+@pytest.mark.parametrize("format_", ["csv", "parquet"])
+def test_a_file_that_cannot_be_is_named(
+    trackway: Command, record: Record, tmp_path: Path, format_: str
+) -> None:
+    """The error is about the file that was asked for."""
+    two_runs(record)
+    target = tmp_path / "no/x.out"
+    result = trackway.result("sql", "select 1", "--format", format_, "--output", str(target))
+    assert result.exit_code == 1
+    assert str(target) in result.stderr and "beside" not in result.stderr
+
+
+def test_a_new_run_is_in_the_next_answer(record: Record, root: Path) -> None:
+    """What appeared a moment ago is there, also for an Api that has been asked before."""
+    two_runs(record)
+    api = Api(root)
+    for count in range(2, 7):
+        assert query(api, "select count(*) c from runs")["c"].to_pylist() == [count]
+        record(f"more{count:04}").row(0, {"a": 1.0}).end()

@@ -19,7 +19,7 @@ import numpy as np
 import pytest
 
 from tests.cli.conftest import BEGAN, Command, Recording
-from trackway.api import Api, StoredRun
+from trackway.api import Api, Series, StoredRun
 from trackway.backend.file.reader import LogReader
 from trackway.cli._follow import Follow, Live, config_total
 from trackway.cli._progress import progress_of
@@ -56,11 +56,11 @@ def test_once_shows_a_page(trackway: Command, record: Record) -> None:
         "cpu 250 % · gpu 0 99.0 %",
     ]
     assert [line.split()[:5] for line in lines[3:8]] == [
-        ["metric", "last", "min", "max", "count"],
+        ["metric", "last", "min", "max", "count"],  # and nan
         ["loss", "0.01", "0.01", "1", "100"],
         ["n", "99", "0", "99", "100"],
         ["note", "text", "1"],
-        ["val", "nan", "1"],
+        ["val", "nan", "1", "1"],
     ]
     assert lines[4].split()[5].startswith("█") and len(lines[4].split()[5]) == 40
     assert lines[8:] == ["", "two\\x1b[31m", "three"]
@@ -92,6 +92,7 @@ def test_once_as_json_is_exact(trackway: Command, record: Record) -> None:
                 "min": 0.01,
                 "max": 1.0,
                 "count": 100,
+                "nan": 0,
                 "step": 99,
                 "time": BEGAN + 9.9,
             },
@@ -100,6 +101,7 @@ def test_once_as_json_is_exact(trackway: Command, record: Record) -> None:
                 "min": 0,
                 "max": 99,
                 "count": 100,
+                "nan": 0,
                 "step": 99,
                 "time": BEGAN + 9.9,
             },
@@ -108,6 +110,7 @@ def test_once_as_json_is_exact(trackway: Command, record: Record) -> None:
                 "min": None,
                 "max": None,
                 "count": 1,
+                "nan": 0,
                 "step": 7,
                 "time": BEGAN + 7,
             },
@@ -116,6 +119,7 @@ def test_once_as_json_is_exact(trackway: Command, record: Record) -> None:
                 "min": None,
                 "max": None,
                 "count": 1,
+                "nan": 1,
                 "step": 50,
                 "time": BEGAN + 5,
             },
@@ -258,6 +262,105 @@ def test_a_log_that_is_replaced_is_read_anew(record: Record, root: Path) -> None
     follow.refresh()
     same(follow, stored)
     assert [*follow.metrics] == ["b"]
+
+
+def test_a_look_is_of_one_moment(
+    record: Record, root: Path, alive: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What comes while a look is worked out is in none of its numbers, and in the next look's."""
+    run = record(**alive)
+    run.row(0, {"b": 9.0}).row(0, {"b": 0.0, "a": 0.0}).row(1, {"a": 1.0, "b": 1.0})
+    run.event("value", 2, step=2, data={"t": "first"})
+    follow = Follow(Api(root).run("abc12345"))
+    work_out = Follow._work_out
+
+    def late(follow: Follow, *arguments: Any) -> None:
+        step = (follow.step or 0) + 1
+        run.row(step, {"a": float(step), "b": float(step)})
+        run.event("value", step, step=step, data={"t": f"late {step}"})
+        work_out(follow, *arguments)
+
+    monkeypatch.setattr(Follow, "_work_out", late)
+    for step in (1, 2, 3):
+        follow.refresh()
+        assert {key: follow.metrics[key].last for key in "ab"} == {"a": step, "b": step}
+        assert {follow.metrics[key].step for key in "ab"} == {follow.step} == {step}
+        assert follow.metrics["t"].last == ("first" if step == 1 else f"late {step}")
+
+
+def test_the_step_is_that_of_the_newest_attempt(trackway: Command, record: Record) -> None:
+    """Where an attempt goes on from an earlier step, the steps behind it are no more."""
+    run = record()
+    for step in range(100):
+        run.row(step, {"a": 0.0})
+    run.end(100, "failed")
+    again = record(attempt=2, created=BEGAN + 200)
+    again.row(40, {"a": 0.0}, after=0).row(41, {"a": 1.0}, after=2).end()
+    document = json.loads(trackway("watch", "abc12345", "--json"))
+    assert (document["step"], document["metrics"]["a"]["step"]) == (41, 41)
+    assert document["steps_per_s"] == 0.5
+
+
+def test_deleted_points_are_none(record: Record, root: Path, alive: dict[str, Any]) -> None:
+    """A deletion takes out what it names of a run that is followed, and later points count."""
+    run = record(**alive)
+    run.row(0, {"a": 5.0, "b": 1.0}).row(1, {"a": 1.0, "b": 1.0})
+    follow, stored = Follow(Api(root).run("abc12345")), Api(root).run("abc12345")
+    follow.refresh()
+    upto = {run.path.stem: [LogReader(run.path).read().headers[0].generation, 1 << 40]}
+    told: dict[str, Any] = {"keys": ["a"], "from": None, "to": 0, "upto": upto}
+    editor = record(role="editor", created=BEGAN + 5)
+    editor.event("delete", **told).writer.close()
+    follow.refresh()
+    same(follow, stored)
+    assert (follow.metrics["a"].count, follow.metrics["a"].max) == (1, 1.0)
+    assert follow.metrics["b"].count == 2
+    run.row(2, {"a": 2.0})
+    follow.refresh()
+    same(follow, stored)
+    assert not follow.metrics["a"].irregular
+
+
+# -- what cannot be drawn --------------------------------------------------------------------------
+
+
+def test_nan_is_counted_and_a_gap(trackway: Command, record: Record) -> None:
+    """NaN has a column where there is one, and leaves a gap at its place in the curve."""
+    record().rows("a", [0.0, math.nan, 1.0, math.nan, math.nan]).rows("b", [1.0] * 5).end()
+    document = json.loads(trackway("watch", "abc12345", "--json"))["metrics"]
+    assert {key: told["nan"] for key, told in document.items()} == {"a": 3, "b": 0}
+    lines = trackway("watch", "abc12345").splitlines()[2:]
+    assert lines[0].split() == ["metric", "last", "min", "max", "count", "nan"]
+    assert lines[1].split()[:6] == ["a", "nan", "0", "1", "5", "3"]
+    assert lines[1].partition("3 ")[2].rstrip("\n")[1:4] == "▁ █"
+    assert "nan" not in trackway("watch", "abc12345", "--keys", "b")
+
+
+def test_nan_keeps_its_place_in_a_long_curve() -> None:
+    """Where buckets are joined, one without a finite value gives way to the other."""
+    live = Live("a")
+    values = np.where(np.arange(1024) < 512, np.nan, 1.0)
+    steps = np.arange(1024)
+    for part in np.split(steps, 8):
+        live.add(Series("a", part, part.astype(float), values[part], part), 1)
+    low, _ = live.curve(4)
+    assert np.isnan(low).tolist() == [True, True, False, False]
+    assert (live.count, live.nan, len(live.low)) == (1024, 512, 256)
+
+
+@pytest.mark.parametrize("width", [60, 80, 120])
+def test_a_long_text_takes_no_room_from_numbers(
+    trackway: Command, record: Record, width: int
+) -> None:
+    """The text is cut; names and numbers are whole, and curves are drawn where there is room."""
+    run = record().rows("a/metric/with/a/name", [1234567890.25, 0.5])
+    run.event("value", 1, step=1, data={"note": "word " * 100}).end()
+    lines = trackway("watch", "abc12345", width=width).splitlines()[2:]
+    table = {line.split()[0]: line.split() for line in lines}
+    assert table["a/metric/with/a/name"][1:5] == ["0.5", "0.5", "1.235e+09", "2"]
+    assert table["note"][1] == "word" and "…" in "".join(table["note"])
+    assert max(map(len, lines)) <= width
+    assert (len(table["a/metric/with/a/name"]) > 5) == (width >= 80)
 
 
 # -- how far it is ---------------------------------------------------------------------------------

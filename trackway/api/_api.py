@@ -36,9 +36,11 @@ if TYPE_CHECKING:
 
     from trackway.api._answers import GroupsAnswer, SeriesAnswer
     from trackway.api._export_folder import ExportReport
+    from trackway.backend.index.groups import GroupsAnswer as Groups
     from trackway.backend.index.index import Index
     from trackway.backend.index.keys import KeyNames
     from trackway.backend.index.rows import Rows
+    from trackway.backend.index.series import SeriesAnswer as Series
     from trackway.backend.index.table import Group
 
 __all__ = ["Api", "RunGroup", "Runs"]
@@ -275,8 +277,7 @@ class Api:
         options = series_options(key, x, start, stop, buckets, attempts, repeats)
         chosen = self._chosen(runs)
         answer = self._index.series(SeriesQuery(self._numbers(chosen), key, **options))
-        self._check_metric(key, x, chosen, found=bool(answer.runs))
-        check_numbers(key, axis_metric(x), answer.total, answer.left_out)
+        self._check_drawn(key, x, chosen, answer)
         return SeriesAnswer.of(answer, self._index.ref)
 
     def all_series(
@@ -354,8 +355,7 @@ class Api:
         numbers = {name: self._numbers(runs) for name, runs in chosen.items()}
         answer = self._index.groups(GroupsQuery(numbers, key, **options))
         everyone = [run for runs in chosen.values() for run in runs]
-        self._check_metric(key, x, everyone, found=any(answer.runs))
-        check_numbers(key, axis_metric(x), answer.total, answer.left_out)
+        self._check_drawn(key, x, everyone, answer)
         return GroupsAnswer.of(answer)
 
     def numbered(self, numbers: Iterable[int]) -> list[StoredRun]:
@@ -421,17 +421,21 @@ class Api:
     def _key_names(self, runs: Iterable[StoredRun]) -> KeyNames:
         return self._index.key_names([RunRef(run.project, run.id) for run in runs])
 
-    def _check_metric(self, key: str, x: str, runs: Sequence[StoredRun], *, found: bool) -> None:
-        """Refuse a metric, or one as the axis, that none of the runs has."""
+    def _check_drawn(
+        self, key: str, x: str, runs: Sequence[StoredRun], answer: Series | Groups
+    ) -> None:
+        """Refuse a metric, or one as the axis, that none of the runs has, or that is no numbers."""
         axis = axis_metric(x)
-        if not runs or (found and axis is None):
+        if not runs or int(answer.left_out.sum()) < int(answer.total.sum()):
             return
+        check_numbers(key, axis, answer.total, answer.left_out)
         there = list(self._key_names(runs).search("", limit=None).names)
         for name in [key] if axis is None else [key, axis]:
             if name not in there:
                 told = f"; there are: {', '.join(there[:20]) or 'none'}"
                 alike = near(name, there) or told
-                raise NotFoundError(f"none of {len(runs)} runs has a metric {name!r}{alike}")
+                who = f"run {runs[0].name} has no" if len(runs) == 1 else "no run has a"
+                raise NotFoundError(f"{who} metric {name!r}{alike}")
 
     def _own(self, run: StoredRun) -> None:
         """Refuse a run of another folder: one here may have the same id."""

@@ -70,7 +70,7 @@ def query(
     point: project, run, key, step, time, attempt, value, type, text, big_step) and ``system``
     (likewise, the samples of the machine). Times are seconds since 1970: ``to_timestamp(time)``.
     To DuckDB NaN is the greatest number: ``where not isnan(value)`` leaves it out. It takes names
-    that differ only in case for one: all but the first of them, in sorted order, get ``#2``, ``#3``.
+    that differ only in case for one: all but the first, in sorted order, get ``#2``, ``#3``.
 
     Args:
         api: The folder with all projects, or an Api on it.
@@ -225,10 +225,10 @@ def _told_apart(names: Iterable[str]) -> dict[str, str]:
     told: dict[str, str] = {}
     for name in names:  # in sorted order, as the table has them
         told[name] = name
-        if name.casefold() in seen:
-            number = 2
-            while (told[name] := f"{name}#{number}").casefold() in given | seen:
-                number += 1
+        number = 1
+        while told[name].casefold() in seen or (number > 1 and told[name].casefold() in given):
+            number += 1
+            told[name] = f"{name}#{number}"
         seen.add(told[name].casefold())
     return told
 

@@ -2,8 +2,10 @@
 
 Each refresh reads what is new in the logs and nothing else: it costs as much for a run of a week
 as for one of a minute. What was read is folded into a few numbers and at most 256 buckets a
-metric. Only where points come in another order (a step logged again, an attempt that goes back,
-a deletion) is a metric worked out from all of its points, once each time it changes.
+metric. Only where points come in another order (a step logged again, an attempt that goes back)
+is a metric worked out from all of its points, once each time it changes; of these as many count
+as that refresh has read, so that all there is to see is of one moment. After a deletion the logs
+are read from their start.
 """
 
 from __future__ import annotations
@@ -11,7 +13,6 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, Final
@@ -19,132 +20,23 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from trackway.api import ConsoleLine, Metric, Series, StoredRun
+from trackway.api import ConsoleLine, Series, StoredRun
+from trackway.backend.file.deletions import Deletions
 from trackway.backend.file.folder import logs
 from trackway.backend.file.format import SYSTEM, Event
 from trackway.backend.file.reader import Batch, LogReader, Rows
-from trackway.backend.file.run_logs import RunLogs, Written, data_of
+from trackway.backend.file.run_logs import Columns, RunLogs, Written, data_of
+from trackway.backend.points import resolve
 from trackway.backend.record import RunRecord, tell_record
+from trackway.cli._live import Live
 
 __all__ = ["Follow", "Live", "chosen", "config_total"]
 
-_BUCKETS: Final = 256
 _WINDOW_S: Final = 60.0
 _APART_S: Final = 0.2
 _EXACT: Final = 1 << 53
+_TRIES: Final = 3
 _PASSED: Final = frozenset({"console", "value"})
-
-
-@dataclass(slots=True)
-class Live:
-    """A metric so far.
-
-    Attributes:
-        key: Its name.
-        count: Points of its live line, NaN included.
-        min: The smallest value, NaN left out; None where there is no number.
-        max: The largest, likewise.
-        first: The value at the lowest step.
-        last: The value at the highest step.
-        step: That step; None before the first point.
-        time: When the newest point was logged, seconds since 1970.
-        first_time: When the first one was.
-        low: Least finite value by number of a bucket of ``width`` steps.
-        high: Greatest, likewise.
-    """
-
-    key: str
-    count: int = 0
-    min: Any = None
-    max: Any = None
-    first: Any = None
-    last: Any = None
-    step: int | None = None
-    time: float = 0.0
-    first_time: float = 0.0
-    attempt: int = 0
-    width: int = 1
-    low: dict[int, float] = field(default_factory=dict)
-    high: dict[int, float] = field(default_factory=dict)
-    irregular: bool = False
-
-    def add(self, series: Series, attempt: int) -> None:
-        """Take in points of one attempt; ``irregular`` is set where their order forbids it."""
-        if not len(series):
-            return
-        self.time = max(self.time, float(series.times[-1]))
-        if self.irregular or not self._follows(series, attempt):
-            self.irregular = True
-            return
-        self.attempt = attempt
-        self._fold(Metric.of(series), float(series.times[0]))
-        self._draw(series)
-
-    def replace(self, series: Series) -> None:
-        """Begin anew with the live line, whole and in step order."""
-        time = self.time
-        fresh = Live(self.key, time=time, irregular=True)
-        if len(series):
-            fresh._fold(Metric.of(series), float(series.times[0]))
-            fresh._draw(series)
-        for name in ("count", "min", "max", "first", "last", "step", "first_time"):
-            setattr(self, name, getattr(fresh, name))
-        self.width, self.low, self.high = fresh.width, fresh.low, fresh.high
-
-    def _follows(self, series: Series, attempt: int) -> bool:
-        steps = series.steps
-        if steps.dtype == object or attempt < self.attempt:
-            return False
-        behind = self.step is not None and int(steps[0]) <= self.step
-        return not behind and bool((steps[1:] > steps[:-1]).all())
-
-    def _fold(self, metric: Metric, time: float) -> None:
-        if not self.count:
-            self.first, self.first_time = metric.first, time
-        self.count += metric.count
-        self.last, self.step = metric.last, metric.last_step
-        if metric.min is not None:
-            self.min = metric.min if self.min is None else min(self.min, metric.min)
-            self.max = metric.max if self.max is None else max(self.max, metric.max)
-
-    def _draw(self, series: Series) -> None:
-        if series.values.dtype == object or series.steps.dtype == object:
-            return
-        values = series.values.astype(np.float64)
-        finite = np.isfinite(values)
-        steps, values = series.steps[finite], values[finite]
-        if not len(steps):
-            return
-        anchor = min(self.low, default=0) * self.width
-        first = min(anchor, int(steps.min())) if self.low else int(steps.min())
-        while (int(steps.max()) - first) // self.width >= _BUCKETS:
-            self._widen()
-        places = steps // self.width
-        for place in np.unique(places).tolist():
-            mine = values[places == place] if len(places) > 1 else values
-            self.low[place] = min(self.low.get(place, math.inf), float(mine.min()))
-            self.high[place] = max(self.high.get(place, -math.inf), float(mine.max()))
-
-    def _widen(self) -> None:
-        self.width *= 2
-        low: dict[int, float] = {}
-        high: dict[int, float] = {}
-        for place, value in self.low.items():
-            low[place // 2] = min(low.get(place // 2, math.inf), value)
-            high[place // 2] = max(high.get(place // 2, -math.inf), self.high[place])
-        self.low, self.high = low, high
-
-    def curve(self, width: int) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-        """Least and greatest finite value in at most ``width`` equal parts of the steps."""
-        if not self.low:
-            return np.empty(0), np.empty(0)
-        first, last = min(self.low), max(self.low)
-        count = min(width, last - first + 1)
-        low, high = np.full(count, np.nan), np.full(count, np.nan)
-        places = np.array([(p - first) * count // (last - first + 1) for p in self.low])
-        np.fmin.at(low, places, np.array(list(self.low.values())))
-        np.fmax.at(high, places, np.array([self.high[place] for place in self.low]))
-        return low, high
 
 
 class _Kept(RunLogs):
@@ -204,7 +96,7 @@ class Follow:
         record: Everything about it but points and console.
         metrics: By name.
         system: The latest sample of each measure of the machine.
-        step: The highest step logged so far, in metrics of numbers.
+        step: The highest step that the newest attempt logged so far, in metrics of numbers.
     """
 
     def __init__(self, run: StoredRun, lines: int = 5) -> None:
@@ -217,24 +109,44 @@ class Follow:
         self._lines = lines
         self._console: dict[tuple[Path, str, int], ConsoleLine] = {}
         self._pace: deque[tuple[float, int]] = deque()
+        self._newest = 0
+        self._counted = True
 
     def refresh(self, now: float | None = None) -> bool:
         """Read what is new; returns whether there was anything."""
-        changed: set[str] = set()
-        void = False
-        found = False
-        for written, batch in self._logs.news():
-            found = True
-            if batch is None:
-                void = True
-                continue
-            void |= any(event.type in ("delete", "compacted") for _, event in batch.events)
-            changed |= self._take(written, batch)
-        if void:
-            changed = self._begin_anew()
+        found, void, changed = self._read()
+        for _ in range(_TRIES):
+            deletions = self._told_deletions()
+            if not void and deletions.rules == self._logs.deletions.rules:
+                break
+            self._begin_anew(deletions)
+            _, void, changed = self._read()
         self._work_out(changed)
         self.record = tell_record(self._logs, now)
         return found
+
+    def _read(self) -> tuple[bool, bool, set[str]]:
+        """Take in what is new: was there anything, is what was taken in void, which metrics."""
+        found = void = False
+        changed: set[str] = set()
+        for written, batch in self._logs.news():
+            found = True
+            void |= batch is None
+            if batch is not None:
+                changed |= self._take(written, batch)
+        return found, void, changed
+
+    def _told_deletions(self) -> Deletions:
+        events = (event for written in self._logs.writers for _, event in written.events)
+        return Deletions.of(events)
+
+    def _begin_anew(self, deletions: Deletions) -> None:
+        self._logs = _Kept(self.run.path)
+        self._logs.deletions = deletions
+        self.metrics, self.system, self.step = {}, {}, None
+        self._newest, self._counted = 0, True
+        self._console.clear()
+        self._pace.clear()
 
     @property
     def name(self) -> str:
@@ -268,42 +180,57 @@ class Follow:
         for rows in batch.rows:
             keyset = written.reader.keysets.get(rows.keyset)
             if keyset is None:
+                self._counted = False  # once it is declared the index counts these, and we cannot
                 continue
             if keyset.space == SYSTEM:
                 self.system |= zip(keyset.names, rows.values[-1].tolist(), strict=False)
                 continue
-            self._keep_pace(rows)
+            self._keep_pace(rows, written.attempt)
             for column, key in enumerate(keyset.names[: rows.values.shape[1]]):
                 values = _declared(rows.values[:, column], keyset.types[column])
-                self._add(Series(key, rows.steps, rows.times, values, rows.steps), written.attempt)
+                series = Series(key, rows.steps, rows.times, values, rows.steps)
+                keep = self._logs.keep(written, key, rows.offsets, rows.steps)
+                self._add(series if keep is None else _kept(series, keep), written.attempt)
                 changed.add(key)
-        for _, event in batch.events:
+        for offset, event in batch.events:
             if event.type == "console":
                 self._print(written, event)
             elif event.type == "value":
-                changed |= self._add_values(written, event)
+                changed |= self._add_values(written, offset, event)
         return changed
 
     def _add(self, series: Series, attempt: int) -> None:
+        if not len(series):
+            return
         live = self.metrics.get(series.key)
         if live is None:
             live = self.metrics[series.key] = Live(series.key)
         live.add(series, attempt)
 
-    def _add_values(self, written: Written, event: Event) -> set[str]:
+    def _add_values(self, written: Written, offset: int, event: Event) -> set[str]:
         """Values that were stored as events may lie between rows: they are never simply behind."""
         step, data = event.fields.get("step"), data_of(event)
         if not isinstance(step, int):
             return set()
+        place, steps = np.array([offset]), np.array([step])
+        changed = set()
         for key in data:
+            if self._logs.keep(written, key, place, steps) is not None:
+                continue
             live = self.metrics.setdefault(key, Live(key))
             live.irregular = True
             live.time = max(live.time, event.time)
-        return {*data}
+            live.arrive(1, written.attempt)
+            changed.add(key)
+        return changed
 
-    def _keep_pace(self, rows: Rows) -> None:
-        if not len(rows.steps):
+    def _keep_pace(self, rows: Rows, attempt: int) -> None:
+        if not len(rows.steps) or attempt < self._newest:
             return
+        if attempt > self._newest:
+            # Where an attempt goes on from an earlier step, what was behind it is taken back.
+            self._newest, self.step = attempt, None
+            self._pace.clear()
         highest = int(rows.steps.max())
         self.step = highest if self.step is None else max(self.step, highest)
         steps, times = np.maximum.accumulate(rows.steps), np.maximum.accumulate(rows.times)
@@ -332,13 +259,6 @@ class Follow:
 
     # -- where the order forbids to go on ----------------------------------------------------
 
-    def _begin_anew(self) -> set[str]:
-        self.run.refresh()
-        keys = self.run.keys()
-        times = {key: live.time for key, live in self.metrics.items()}
-        self.metrics = {key: Live(key, time=times.get(key, 0.0), irregular=True) for key in keys}
-        return {*keys}
-
     def _work_out(self, changed: set[str]) -> None:
         keys = [key for key in changed if key in self.metrics and self.metrics[key].irregular]
         if not keys:
@@ -347,7 +267,28 @@ class Follow:
         there = {*self.run.keys()}
         for key in keys:
             if key in there:
-                self.metrics[key].replace(self.run.history([key])[key])
+                self.metrics[key].replace(self._line(key))
+
+    def _line(self, key: str) -> Series:
+        """The live line of the points that were read; the index may have more by now."""
+        every = self.run.history([key], attempts="all", repeats="all", order="arrival")[key]
+        columns = Columns(every.steps, every.times, every.values, every.attempts)
+        if self._counted:
+            columns = columns.take(_first(every.attempts, self.metrics[key].arrived))
+        return resolve(key, columns, attempts="live", repeats="last", order="step")
+
+
+def _first(attempts: npt.NDArray[np.int64], counts: Mapping[int, int]) -> npt.NDArray[np.bool_]:
+    """The first so many arrivals of each attempt."""
+    keep = np.zeros(len(attempts), np.bool_)
+    for attempt, count in counts.items():
+        keep[np.flatnonzero(attempts == attempt)[:count]] = True
+    return keep
+
+
+def _kept(series: Series, keep: npt.NDArray[np.bool_]) -> Series:
+    taken = (series.steps[keep], series.times[keep], series.values[keep], series.attempts[keep])
+    return Series(series.key, *taken)
 
 
 def _declared(values: npt.NDArray[Any], letter: str) -> npt.NDArray[Any]:

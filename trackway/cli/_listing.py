@@ -16,7 +16,7 @@ from trackway.backend.file.folder import logs, run_folders
 from trackway.backend.index._documents import value_at
 from trackway.backend.index._operators import is_none
 from trackway.backend.index.columns import Column
-from trackway.backend.index.expression import FilterError, path_text
+from trackway.backend.index.expression import FilterError, compile_expression, path_text
 from trackway.backend.index.table import Table
 from trackway.cli._text import plural
 from trackway.errors import ArgumentError, NotFoundError
@@ -29,6 +29,7 @@ __all__ = [
     "expression_of",
     "measures",
     "ordered",
+    "paths_of",
     "run_places",
     "split_expressions",
     "table_of",
@@ -189,6 +190,12 @@ def expression_of(runs: Sequence[Listed], name: str) -> str:
     if dot and space in ("config", "summary") and any(rest in getattr(run, space) for run in runs):
         return path_text((space, *rest.split(".")))
     return name
+
+
+def paths_of(runs: Sequence[Listed], order: str) -> tuple[tuple[str, ...], ...]:
+    """The names in an order of these runs that ``ordered`` took."""
+    key = order.strip().removeprefix("-").strip()
+    return compile_expression(expression_of(runs, key)).paths
 
 
 def split_expressions(text: str) -> list[str]:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
 import numpy as np
+from rich.cells import cell_len
 from rich.console import Console, ConsoleOptions, Group, RenderResult
 from rich.table import Table
 from rich.text import Text
@@ -22,6 +23,8 @@ __all__ = ["Page"]
 _NARROW: Final = 60
 _CURVE: Final = 40
 _NAME: Final = 40
+_WORDS: Final = 24
+_FEWEST: Final = 8
 _MACHINE: Final = (
     ("cpu", r"process\.cpu_percent"),
     ("machine cpu", r"cpu\.percent"),
@@ -127,21 +130,52 @@ class Page:
 
 def _table(metrics: Sequence[Live], width: int) -> Table:
     table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column("metric", no_wrap=True, overflow="ellipsis", max_width=_NAME)
-    titles = ["last"] if width < _NARROW else ["last", "min", "max", "count"]
-    for title in titles:
+    names = [Text(clean(live.key)) for live in metrics]
+    widest = max(6, *(name.cell_len for name in names))
+    columns = _columns(metrics, _WORDS, wide=width >= _NARROW)
+    over = widest + _taken(columns) - width
+    if over > 0:
+        columns = _columns(metrics, max(_FEWEST, _WORDS - over), wide=width >= _NARROW)
+    taken = _taken(columns)
+    most = max(_NAME, width - taken)
+    widest = min(most, widest)
+    table.add_column("metric", no_wrap=True, overflow="ellipsis", max_width=most)
+    for title in columns:
         table.add_column(title, justify="right", no_wrap=True)
-    names = max(min(_NAME, len(live.key)) for live in metrics)
-    room = min(_CURVE, width - names - 13 * len(titles) - 2)
+    room = min(_CURVE, width - widest - taken - 2)
     if room >= 8:
         table.add_column("", no_wrap=True)
-    for live in metrics:
-        told = [live.last, live.min, live.max]
-        cells = [number(value) for value in told[: 1 if width < _NARROW else 3]]
-        cells += [f"{live.count:,}"] if width >= _NARROW else []
+    for place, (live, name) in enumerate(zip(metrics, names, strict=True)):
+        cells = [Text(cells[place]) for cells in columns.values()]
         curve = [Text(_curve(live, room), "cyan")] if room >= 8 else []
-        table.add_row(Text(clean(live.key)), *map(Text, cells), *curve)
+        table.add_row(name, *cells, *curve)
     return table
+
+
+def _taken(columns: Mapping[str, Sequence[str]]) -> int:
+    """How wide they are, with the blanks before them."""
+    return sum(max(map(cell_len, [title, *cells])) + 2 for title, cells in columns.items())
+
+
+def _columns(metrics: Sequence[Live], words: int, *, wide: bool) -> dict[str, list[str]]:
+    """The cells beside the names, by title; text in at most so many cells of the terminal."""
+    columns = {"last": [_last(live.last, words) for live in metrics]}
+    if not wide:
+        return columns
+    columns["min"] = [number(live.min) for live in metrics]
+    columns["max"] = [number(live.max) for live in metrics]
+    columns["count"] = [f"{live.count:,}" for live in metrics]
+    if any(live.nan for live in metrics):
+        columns["nan"] = [f"{live.nan:,}" if live.nan else "" for live in metrics]
+    return columns
+
+
+def _last(value: Any, words: int) -> str:
+    """A number whole; of anything else the beginning."""
+    told = Text(number(value))
+    if not isinstance(value, (int, float)):
+        told.truncate(words, overflow="ellipsis")
+    return told.plain
 
 
 def _curve(live: Live, width: int) -> str:

@@ -13,7 +13,7 @@ from trackway.backend.file.compact import CompactReport, Skipped, compact
 from trackway.backend.file.folder import logs, projects, run_folders
 from trackway.cli._options import api_option, as_json, json_option
 from trackway.cli._screen import Bar, console
-from trackway.cli._text import clean, plural, size
+from trackway.cli._text import clean, moment, plural, size
 
 
 @click.command(
@@ -63,6 +63,11 @@ def _print(report: CompactReport) -> None:
     screen = console()
     for skipped in report.skipped:
         screen.print(Text(clean(_told(skipped)), "yellow"), soft_wrap=True)
+    if report.blobs_waiting:
+        files = plural(report.blobs_waiting, "stored file")
+        line = f"{files} left, as a run that is being recorded might use the same; compact again "
+        line += f"once none is, or after {moment(report.blobs_wait_until)}"
+        screen.print(Text(line, "yellow"), soft_wrap=True)
     if not report.bytes_before:
         screen.print(Text("Nothing to reclaim."), soft_wrap=True)
         return
@@ -74,8 +79,8 @@ def _print(report: CompactReport) -> None:
     if report.blobs_removed:
         told.append(plural(report.blobs_removed, "stored file"))
     shrunk = f"{size(report.bytes_before)} became {size(report.bytes_after)}"
-    line = Text.assemble((title, "bold"), f": {', '.join(told)}; {shrunk}")
-    screen.print(line, soft_wrap=True)
+    summary = Text.assemble((title, "bold"), f": {', '.join(told)}; {shrunk}")
+    screen.print(summary, soft_wrap=True)
 
 
 def _told(skipped: Skipped) -> str:

@@ -13,7 +13,7 @@ from trackway.api import MISSING, Api, Comparison, StoredRun
 from trackway.cli._options import api_option, as_json, json_option
 from trackway.cli._parts import GAP, Column, Columns, Section
 from trackway.cli._screen import console
-from trackway.cli._text import clean, number, plural, value_text
+from trackway.cli._text import clean, number, plural, shorten, value_text
 from trackway.errors import ArgumentError
 
 _WIDEST: Final = 60
@@ -71,24 +71,25 @@ def _print(screen: Console, runs: Sequence[StoredRun], apart: Comparison) -> Non
         told = f"Nothing differs between these {len(runs)} runs; {same} the same."
         screen.print(Text(told), soft_wrap=True)
         return
-    names = _name_column(differing)
+    names = _name_column(differing, screen.width // 3)
     shown, width = _fitting(len(runs), screen.width - names - _INDENT)
     titles = _titles(runs[:shown])
     for part, values in differing.items():
         if values:
             body = [_columns(titles, values, part, names, width)]
             Section(part.capitalize(), body, plural(len(values), "difference")).print(screen)
-    screen.print()
+    if not apart or shown < len(runs):
+        screen.print()
     if not apart:
         _tell(screen, "Nothing differs but the summary.")
     if shown < len(runs):
         _tell(screen, f"no room for {plural(len(runs) - shown, 'more run')}; --json has all")
 
 
-def _name_column(differing: Mapping[str, Mapping[str, Any]]) -> int:
+def _name_column(differing: Mapping[str, Mapping[str, Any]], widest: int) -> int:
     """How wide the names are, the same in all sections."""
     widths = [Text(clean(name)).cell_len for told in differing.values() for name in told]
-    return min(max(widths), _WIDEST_NAME)
+    return min(max(widths), _WIDEST_NAME, widest)
 
 
 def _fitting(runs: int, room: int) -> tuple[int, int]:
@@ -116,7 +117,8 @@ def _columns(
         cells = [_cell(values[place], part) for values in differing.values()]
         column = Column(Text(title), cells)
         column.cut(width)
-        column.title.pad_right(width - column.title.cell_len)
+        if place < len(titles) - 1:
+            column.title.pad_right(width - column.title.cell_len)
         columns.append(column)
     return Columns(columns)
 
@@ -126,7 +128,9 @@ def _cell(value: object, part: str) -> Text:
         return Text("none" if part == "patch" else "-", style="dim")
     if part == "summary":
         return Text(number(value))
-    return Text(value_text(value), style="cyan" if part == "config" else "")
+    if part == "config" or not isinstance(value, str):
+        return Text(value_text(value), style="cyan" if part == "config" else "")
+    return Text(clean(shorten(value)))  # all of these are text: 2.0 of a package, too
 
 
 def _tell(screen: Console, sentence: str) -> None:

@@ -2,32 +2,47 @@
 
 from __future__ import annotations
 
+import math
+import os
+import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import zip_longest
-from typing import Final
+from typing import Any, Final
 
 import click
 from rich.console import Console
 from rich.text import Text
 
-from trackway.api import Api
+from trackway.api import MISSING, Api
+from trackway.backend.index.expression import compile_filter, path_text
+from trackway.backend.index.hints import hint
+from trackway.backend.index.table import paths
 from trackway.cli._lines import in_lines
 from trackway.cli._listing import (
     Listed,
     Measure,
     best,
     differing,
+    expression_of,
     measures,
     ordered,
+    paths_of,
+    split_expressions,
+    table_of,
 )
 from trackway.cli._options import api_option, as_json, json_option
 from trackway.cli._parts import GAP, Column, Columns, print_lines
 from trackway.cli._screen import Bar, console, state_text
 from trackway.cli._text import ago, clean, duration, number, plural, value_text
+from trackway.errors import ArgumentError
+
+Path = tuple[str, ...]
 
 _WIDEST: Final = 28
 _WIDEST_WORDS: Final = 60
+_NARROWEST: Final = 8
+_ALWAYS: Final = ("name", "id", "state", "created", "duration", "project")
 _ABSENT: Final = object()
 _ARROWS: Final = {"maximize": " ↑", "minimize": " ↓"}
 
@@ -47,7 +62,7 @@ If your runs are elsewhere: trackway --dir PATH ls, or set TRACKWAY_DIR."""
 Examples:
   trackway ls
   trackway ls digits --order -summary.val/accuracy --limit 5
-  trackway ls --order config.lr
+  trackway ls --order config.lr --columns 'name,config.lr,summary.val/acc'
   trackway ls --filter 'summary["val/acc"] > 0.9 and created > "2 days ago"'
   trackway ls --json | jq -r '.runs[] | select(.state == "failed").id'
 """
@@ -58,8 +73,8 @@ Examples:
     metavar="KEY",
     default="-created",
     show_default=True,
-    help="created, name, duration, state, config.NAME or summary.NAME; with a leading - "
-    "descending. Runs without a value come last.",
+    help="created, name, duration, state, config.NAME, summary.NAME or any expression of "
+    "docs/filter.md; with a leading - descending. Runs without a value come last.",
 )
 @click.option(
     "--filter",
@@ -70,6 +85,11 @@ Examples:
 )
 @click.option("--limit", type=click.IntRange(min=1), help="At most so many runs.")
 @click.option("--archived", is_flag=True, help="The runs that were archived, instead of the rest.")
+@click.option(
+    "--columns",
+    metavar="A,B,C",
+    help="These columns instead, in this order: fields, config.NAME, summary.NAME or expressions.",
+)
 @json_option
 @api_option
 def command(
@@ -79,22 +99,28 @@ def command(
     filter: str | None,
     limit: int | None,
     archived: bool,
+    columns: str | None,
     for_program: bool,
 ) -> None:
     """List the runs of PROJECT, or of all projects, newest first.
 
     Beside each run stand the configuration values and metrics that tell the runs apart, as many
-    as there is room for: first the metrics with a goal (define_metric), the best value in bold.
+    as there is room for: first what --order and --filter name, then the metrics with a goal
+    (define_metric), the best value in bold. Where the output is no terminal there is always room.
     """
     with Bar("Reading new records", unit="B") as bar:
         api.refresh(bar.update)
     with in_lines():
-        found = api.runs(project, filter=filter, archived=archived)
+        named = compile_filter(filter).paths if filter and filter.strip() else ()
+        asked = archived or (None if ("archived",) in named else False)
+        found = api.runs(project, filter=filter, archived=asked)
     _tell_unreadable(api)
     total = len(found)
     if limit is not None and order in ("created", "-created"):
         found = found[:limit] if order == "-created" else found[-limit:]
-    chosen = ordered([Listed.of(row) for row in found.documents()], order)[:limit]
+    every = [Listed.of(row) for row in found.documents()]
+    with in_lines():
+        chosen = ordered(every, order)[:limit]
     if for_program:
         click.echo(as_json({"root": str(api.root), "runs": [run.document for run in chosen]}))
         return
@@ -102,7 +128,12 @@ def command(
     if not chosen:
         _tell_nothing(api, screen, project, filter, archived=archived)
         return
-    _print_runs(screen, chosen)
+    if columns is None:
+        first = [*paths_of(every, order), *named]
+        _print_runs(chosen, screen, lambda own: _print_table(screen, own, first))
+    else:
+        with in_lines():
+            _print_runs(chosen, screen, lambda own: _print_columns(screen, own, columns))
     if len(chosen) < total:
         _tell(screen, f"{len(chosen)} of {plural(total, 'run')}")
 
@@ -111,10 +142,14 @@ def _tell_nothing(
     api: Api, screen: Console, project: str | None, filter: str | None, *, archived: bool
 ) -> None:
     place = clean(f"{api.root}" if project is None else f"project {project} in {api.root}")
-    there = len(api.runs(project))
+    runs = api.runs(project)
+    there = len(runs)
     if there and (filter or archived):
         told = "fit" if filter else "were archived"
         screen.print(Text(f"None of {plural(there, 'run')} in {place} {told}."), soft_wrap=True)
+        reason = hint(compile_filter(filter), paths(runs.documents())) if filter else None
+        if reason:
+            _tell(screen, clean(reason))
         return
     if there:
         told = f"All {plural(there, 'run')} in {place} were archived: trackway ls --archived."
@@ -128,7 +163,9 @@ def _tell_unreadable(api: Api) -> None:
         click.echo(clean(f"{name} cannot be read: {error.strerror or error}"), err=True)
 
 
-def _print_runs(screen: Console, runs: Sequence[Listed]) -> None:
+def _print_runs(
+    runs: Sequence[Listed], screen: Console, draw: Callable[[list[Listed]], None]
+) -> None:
     by_project: dict[str, list[Listed]] = {}
     for run in runs:
         by_project.setdefault(run.document["project"], []).append(run)
@@ -138,35 +175,65 @@ def _print_runs(screen: Console, runs: Sequence[Listed]) -> None:
                 screen.print()
             told = (f"  {plural(len(own), 'run')}", "dim")
             screen.print(Text.assemble((clean(project), "bold"), told))
-        _print_table(screen, own)
+        draw(own)
 
 
-def _print_table(screen: Console, runs: Sequence[Listed]) -> None:
-    fixed = _fixed_columns(runs, screen.width)
-    configs = [_config_column(runs, name) for name in differing(runs)]
-    compared = [_measure_column(runs, measure) for measure in measures(runs)]
+def _print_table(screen: Console, runs: Sequence[Listed], first: Sequence[Path]) -> None:
+    asked = _asked_columns(runs, first)
+    fixed = _fixed_columns(runs, screen.width, asked[:1])
+    compared = [
+        _measure_column(runs, m) for m in measures(runs) if _path("summary", m) not in first
+    ]
+    configs = [_config_column(runs, n) for n in differing(runs) if _path("config", n) not in first]
     tags = _words_column("tags", [", ".join(map(str, run.document["tags"])) for run in runs], "")
+    tags = [] if ("tags",) in first else tags
     notes = _words_column("notes", ["; ".join(run.notes) for run in runs], "yellow")
     with_goal = [column for column in compared if column.goal]
     further = [column for column in compared if not column.goal]
     in_turn = [c for pair in zip_longest(with_goal, configs) for c in pair if c is not None]
-    room = screen.width + GAP - sum(column.width + GAP for column in fixed)
-    shown, left_out = _fitting([*in_turn[:4], *notes, *in_turn[4:], *tags, *further], room)
-    if notes and notes[0] not in shown:
+    room = _room(screen) - sum(column.width + GAP for column in fixed)
+    rest = [*in_turn[:4], *notes, *in_turn[4:], *tags, *further]
+    wanted = [*asked, *sorted(rest, key=lambda column: column not in notes and _is_same(column))]
+    shown, left_out = _fitting(wanted, room)
+    marked = bool(notes) and notes[0] not in shown
+    if marked:
         fixed.insert(0, _mark_column(runs))
-        shown, left_out = _fitting([*in_turn, *tags, *further], room - 1 - GAP)
-    in_order = [*configs, *with_goal, *further, *tags, *notes]
+        shown, left_out = _fitting([c for c in wanted if c not in notes], room - 1 - GAP)
+    in_order = [*asked, *configs, *with_goal, *further, *tags, *notes]
     drawn = Columns([*fixed, *(column for column in in_order if column in shown)])
     print_lines(screen, drawn.text())
-    if notes and notes[0] not in shown:
+    if marked:
         _tell(screen, "! something is out of the ordinary: trackway show RUN tells")
     if left_out:
         names = ", ".join(column.title.plain for column in left_out[:6])
         more = f" and {len(left_out) - 6} more" if len(left_out) > 6 else ""
-        _tell(screen, f"no room for {names}{more}; --json has everything")
+        _tell(screen, f"no room for {names}{more}; --columns chooses, --json has everything")
 
 
-def _fitting(columns: Sequence[Column], room: int) -> tuple[list[Column], list[Column]]:
+def _print_columns(screen: Console, runs: Sequence[Listed], columns: str) -> None:
+    names = split_expressions(columns)
+    if not names:
+        raise ArgumentError("--columns names no column; write e.g. name,config.lr")
+    drawn = Columns([_expression_column(runs, name) for name in names])
+    print_lines(screen, drawn.text())
+
+
+def _is_seen() -> bool:
+    """Whether the width of a screen counts, as in ``console``."""
+    return sys.stdout.isatty() or "COLUMNS" in os.environ
+
+
+def _room(screen: Console) -> float:
+    """Cells for all columns: without end where nobody looks at a screen."""
+    return screen.width + GAP if _is_seen() else math.inf
+
+
+def _is_same(column: Column) -> bool:
+    """Whether its value is the same in every run, so that it tells nothing apart."""
+    return len(column.cells) > 1 and len({cell.plain for cell in column.cells}) == 1
+
+
+def _fitting(columns: Sequence[Column], room: float) -> tuple[list[Column], list[Column]]:
     """Those that fit, first come first served, and those that do not."""
     shown: list[Column] = []
     left_out: list[Column] = []
@@ -181,7 +248,19 @@ def _tell(screen: Console, sentence: str) -> None:
     screen.print(Text(sentence, style="dim"), soft_wrap=True)
 
 
-def _fixed_columns(runs: Sequence[Listed], width: int) -> list[Column]:
+_DRAWN: Final[dict[str, Callable[[Any], Text | str]]] = {
+    "created": ago,
+    "duration": duration,
+    "ended": ago,
+    "id": clean,
+    "name": lambda name: Text(clean(name), style="bold"),
+    "project": clean,
+    "state": lambda state: state_text(clean(state)),
+}
+
+
+def _fixed_columns(runs: Sequence[Listed], width: int, beside: Sequence[Column]) -> list[Column]:
+    """Name, id and circumstances, so that ``beside`` fits as well."""
     now = time.time()
     told = [run.document for run in runs]
     columns = [
@@ -191,11 +270,51 @@ def _fixed_columns(runs: Sequence[Listed], width: int) -> list[Column]:
         Column(Text("created"), [Text(ago(run["created"], now)) for run in told]),
         Column(Text("took"), [Text(duration(run["duration_s"])) for run in told], right=True),
     ]
+    if not _is_seen():
+        return columns
     # On a narrow screen what is least needed goes first.
     for place in (4, 3):
-        if sum(column.width + GAP for column in columns) > width:
+        if sum(column.width + GAP for column in [*columns, *beside]) > width + GAP * bool(beside):
             del columns[place]
+    over = sum(column.width + GAP for column in [*columns, *beside]) - GAP - width
+    if beside and over > 0:
+        columns[0].cut(max(columns[0].width - over, _NARROWEST))
     return columns
+
+
+def _asked_columns(runs: Sequence[Listed], names: Sequence[Path]) -> list[Column]:
+    """A column for each of these names that has none anyway, if a run has a value."""
+    known = {_path("summary", measure): measure for measure in measures(runs)}
+    columns = []
+    for path in dict.fromkeys(names):
+        if path in known:
+            columns.append(_measure_column(runs, known[path]))
+        elif path[0] not in _ALWAYS:
+            columns.append(_expression_column(runs, path_text(path), ".".join(path[1:])))
+    return [column for column in columns if any(cell.plain for cell in column.cells)]
+
+
+def _path(space: str, name: str | Measure) -> Path:
+    return (space, *(name.name if isinstance(name, Measure) else name).split("."))
+
+
+def _expression_column(runs: Sequence[Listed], name: str, title: str = "") -> Column:
+    text = expression_of(runs, name)
+    values = table_of(runs).values(text).values()
+    draw = _DRAWN.get(text, number if text.startswith("summary") else _plain)
+    cells = [Text("") if value is MISSING else draw(value) for value in values]
+    numbers = all(isinstance(v, (int, float)) for v in values if v is not MISSING)
+    return Column(_title(title or name), [_cut(_text(cell)) for cell in cells], right=numbers)
+
+
+def _text(told: Text | str) -> Text:
+    return told if isinstance(told, Text) else Text(told)
+
+
+def _plain(value: object) -> str:
+    if isinstance(value, (list, tuple)):
+        return clean(", ".join(map(str, value)))
+    return value_text(value, 100)
 
 
 def _mark_column(runs: Sequence[Listed]) -> Column:

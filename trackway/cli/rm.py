@@ -17,10 +17,12 @@ from trackway.backend.file.edits import Editor
 from trackway.backend.file.folder import logs
 from trackway.backend.file.format import METRIC
 from trackway.backend.file.reader import LogReader
-from trackway.backend.file.remove import remove_runs
+from trackway.backend.file.remove import RemoveReport, remove_runs
+from trackway.cli._chosen import chosen
+from trackway.cli._lines import in_lines
 from trackway.cli._options import api_option, as_json, json_option
 from trackway.cli._screen import Bar, console
-from trackway.cli._text import clean, plural, size
+from trackway.cli._text import clean, moment, plural, size
 from trackway.errors import ArgumentError, NotFoundError
 
 
@@ -33,9 +35,10 @@ Examples:
   trackway rm k3v9x2ab --key loss --from 1000  points from step 1000 on
 
 \b
-With --key, --from or --to the points are hidden: what is logged afterwards is
-not, and trackway compact reclaims the bytes. Without them the run is removed
-for good, with the files that no other run refers to; its id is free again.
+With --key, --from or --to the points are hidden, which cannot be undone: what
+is logged afterwards is not hidden, and trackway compact reclaims the bytes.
+Without them the run is removed for good, with the files that no other run
+refers to; its id is free again. A name that several runs have is refused.
 """
 )
 @click.argument("runs", metavar="RUN...", nargs=-1, required=True)
@@ -64,13 +67,13 @@ def command(
     for_program: bool,
 ) -> None:
     """Remove each RUN (a name, an id, or project/id) for good, or hide points of it."""
-    stored = {(run.project, run.id): run for run in map(api.run, runs)}
-    chosen = list(stored.values())
+    with in_lines():
+        stored = chosen(api, runs)
     if keys or start is not None or stop is not None:
-        _hide(api, chosen, keys, start, stop, for_program)
+        _hide(api, stored, _Points(keys or None, start, stop), yes, for_program)
         return
     if not force:
-        for run in chosen:
+        for run in stored:
             place = standing(run.path)
             if place is not None and (place.live or place.live_elsewhere):
                 raise ArgumentError(
@@ -78,8 +81,8 @@ def command(
                     "end it first, or insist with --force"
                 )
     if not yes:
-        _ask(chosen)
-    _remove(api, chosen, force, for_program)
+        _ask(stored)
+    _remove(api, stored, force, for_program)
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,21 +142,66 @@ def _remove(api: Api, runs: Sequence[StoredRun], force: bool, for_program: bool)
         screen.print(Text(clean(f"Removed {name}.")), soft_wrap=True)
     blobs = f", {plural(report.blobs, 'stored file')} among it" if report.blobs else ""
     screen.print(Text(f"{size(report.bytes)} freed{blobs}.", "dim"), soft_wrap=True)
+    if report.blobs_waiting:
+        screen.print(Text(_waiting(report), "yellow"), soft_wrap=True)
+
+
+def _waiting(report: RemoveReport) -> str:
+    return (
+        f"{plural(report.blobs_waiting, 'stored file')} will go later, as a run that is being "
+        "recorded might use the same: trackway compact removes what nobody uses once no run is "
+        f"recorded, or after {moment(report.blobs_wait_until)}."
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Points:
+    """Which points of a run."""
+
+    keys: tuple[str, ...] | None
+    start: int | None
+    stop: int | None
+
+    def count(self, api: Api, run: StoredRun) -> int:
+        editor = Editor(api.root, run.project, run.id)
+        return editor.count_points(self.keys, start=self.start, stop=self.stop)
+
+    def hide(self, api: Api, run: StoredRun) -> int:
+        with Editor(api.root, run.project, run.id) as editor:
+            return editor.delete_points(self.keys, start=self.start, stop=self.stop)
+
+    def __str__(self) -> str:
+        told = ", ".join(self.keys) if self.keys else "all metrics"
+        told += f" from step {self.start}" if self.start is not None else ""
+        return told + (f" to step {self.stop}" if self.stop is not None else "")
+
+
+def _ask_points(api: Api, runs: Sequence[StoredRun], points: _Points) -> None:
+    """Name what would be hidden, and go on only where the answer is yes."""
+    with Bar("Reading runs") as bar:
+        counts = []
+        for run in runs:
+            counts.append(points.count(api, run))
+            bar.advance(1)
+    if not any(counts):
+        return  # it is told in a moment that there are none
+    for run, count in zip(runs, counts, strict=True):
+        told = f"{run.name} ({run.project}/{run.id}), {run.state}: "
+        click.echo(clean(f"{told}{plural(count, 'point')} of {points}"), err=True)
+    question = f"Hide {plural(sum(counts), 'point')}? It cannot be undone."
+    click.confirm(question, abort=True, err=True)
 
 
 def _hide(
     api: Api,
     runs: Sequence[StoredRun],
-    keys: tuple[str, ...],
-    start: int | None,
-    stop: int | None,
+    points: _Points,
+    yes: bool,
     for_program: bool,
 ) -> None:
-    counts = {}
-    for run in runs:
-        with Editor(api.root, run.project, run.id) as editor:
-            hidden = editor.delete_points(keys or None, start=start, stop=stop)
-        counts[f"{run.project}/{run.id}"] = hidden
+    if not yes:
+        _ask_points(api, runs, points)
+    counts = {f"{run.project}/{run.id}": points.hide(api, run) for run in runs}
     if not any(counts.values()):
         there = ", ".join(runs[0].keys()[:20]) or "none"
         raise NotFoundError(f"there are no such points; the metrics of {runs[0].name}: {there}")

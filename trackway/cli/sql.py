@@ -28,6 +28,7 @@ from trackway.errors import ArgumentError
 
 _BATCH_ROWS: Final = 8192
 _LONGEST: Final = 300
+_UNBOUNDED: Final = 1 << 20
 _MOMENTS: Final = frozenset({"created", "ended"})
 """Columns of seconds since 1970 that a person wants to read as a date."""
 
@@ -210,7 +211,8 @@ def _show(reader: Any, limit: int) -> None:
             rows.append(row)
     screen = console()
     table = _table(reader.schema, [[*map(_shown, names, row)] for row in rows])
-    if len(names) == 1 or screen.measure(table).maximum <= screen.width:
+    options = screen.options.update(max_width=_UNBOUNDED)
+    if len(names) == 1 or screen.measure(table, options=options).maximum <= screen.width:
         screen.print(table)
     else:
         _show_upright(screen, names, rows)
@@ -239,7 +241,9 @@ def _show_upright(screen: Console, names: Sequence[str], rows: Sequence[tuple[An
             screen.print(Text("─" * min(40, screen.width), "dim"))
         for name, value in zip(names, row, strict=True):
             told = _shown(name, value, _LONGEST)
-            line = Text.assemble((f"{name}:", "bold"), "\n" if "\n" in told else " ", told)
+            line = Text.assemble(
+                (f"{name}:", "bold"), "\n" if "\n" in told else " " if told else "", told
+            )
             screen.print(line, soft_wrap=True)
 
 

@@ -153,6 +153,7 @@ def _metric(live: Live) -> dict[str, Any]:
         "min": live.min,
         "max": live.max,
         "count": live.count,
+        "nan": live.nan,
         "step": live.step,
         "time": live.time,
     }

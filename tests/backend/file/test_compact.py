@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -19,16 +21,17 @@ from hypothesis import strategies as st
 
 from trackway.backend.file import compact as compacting
 from trackway.backend.file._references import digests_in, mentions
-from trackway.backend.file._survey import alone
+from trackway.backend.file._survey import alone, is_deleted
 from trackway.backend.file.blobs import BlobStore
 from trackway.backend.file.compact import CompactReport, compact
 from trackway.backend.file.edits import Editor
 from trackway.backend.file.format import Event
 from trackway.backend.file.reader import LogReader
-from trackway.backend.file.remove import remove_run
+from trackway.backend.file.remove import put_aside, remove_run
 from trackway.backend.file.run_logs import RunLogs
 from trackway.backend.file.writer import LogWriter
 from trackway.backend.record import tell_record
+from trackway.errors import NotFoundError
 
 from .test_deletions import Model, actions, answers, played
 
@@ -333,6 +336,161 @@ def test_a_deleted_run_is_removed_for_good(tmp_path: Path) -> None:
     assert not store.path(own).exists()
     assert report.bytes_after == 0
     assert report.bytes_before > 50 * 45
+
+
+def _deleted(root: Path, *names: str) -> list[Path]:
+    for name in names:
+        a_run(root, name)
+        Editor(root, "project", name).set(deleted=True)
+    return [root / "project" / name for name in names]
+
+
+@pytest.mark.parametrize("moment", ["before", "renamed"])
+@pytest.mark.parametrize("change", ["restore", "resume"])
+def test_a_run_that_somebody_wants_back_meanwhile_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moment: str, change: str
+) -> None:
+    """Restored or resumed after it was found deleted; the others go all the same."""
+    _deleted(tmp_path, "a", "b", "c")
+    writers: list[LogWriter | None] = []
+
+    def wanted() -> None:
+        if change == "restore":
+            Editor(tmp_path, "project", "b").set(deleted=False)
+        else:
+            writer = LogWriter.create(tmp_path, project="project", run="b", attempt=3)
+            writer.row({"loss": 1.0}, 60)
+            writers.append(writer)
+
+    def aside(folder: Path) -> Path:
+        if folder.name == "b":
+            wanted()
+        return put_aside(folder)
+
+    def looked(path: Path, told: Any) -> bool:
+        if path.parent.name == "b" and not writers:
+            writers.append(None)
+            wanted()
+        return True
+
+    if moment == "renamed":
+        monkeypatch.setattr(compacting, "put_aside", aside)
+    else:
+        monkeypatch.setattr(compacting, "mentions_deletion", looked)
+    report = compact(tmp_path)
+    reasons = {
+        ("restore", "renamed"): ["it was restored meanwhile"],
+        ("restore", "before"): [],
+        ("resume", "renamed"): ["the run is still being recorded"],
+        ("resume", "before"): ["the run is still being recorded"],
+    }
+    assert [s.reason for s in report.skipped] == reasons[change, moment]
+    assert report.runs == 2
+    assert [path.name for path in (tmp_path / "project").iterdir()] == ["b"]
+    assert len(list((tmp_path / "project" / "b").glob("*.log"))) == 6
+    for writer in filter(None, writers):
+        writer.close()
+
+
+def test_a_restore_that_comes_too_late_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No success is told of a run that is gone."""
+    _deleted(tmp_path, "a")
+    editor, wanted = Editor(tmp_path, "project", "a"), compacting._refuse_if_wanted
+
+    def late(aside: Path) -> None:
+        wanted(aside)
+        with pytest.raises(NotFoundError):
+            editor.set(deleted=False)
+
+    monkeypatch.setattr(compacting, "_refuse_if_wanted", late)
+    assert compact(tmp_path).runs == 1
+    assert list((tmp_path / "project").iterdir()) == []
+
+
+@pytest.mark.parametrize("moment", ["found", "renamed"])
+def test_a_run_that_another_process_removes_stops_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moment: str
+) -> None:
+    """It is told, and the others are removed."""
+    folders = _deleted(tmp_path, "a", "b", "c")
+
+    def found(logs: Any) -> bool:
+        if folders[1].exists() and logs[0].path.parent == folders[1]:
+            shutil.rmtree(folders[1])
+        return is_deleted(logs)
+
+    def aside(folder: Path) -> Path:
+        gone = put_aside(folder)
+        if folder == folders[1]:
+            shutil.rmtree(gone)
+        return gone
+
+    if moment == "found":
+        monkeypatch.setattr(compacting, "is_deleted", found)
+    else:
+        monkeypatch.setattr(compacting, "put_aside", aside)
+    report = compact(tmp_path)
+    assert [(s.run, s.reason) for s in report.skipped] == [("b", "it was removed meanwhile")]
+    assert report.runs == 2
+    assert list((tmp_path / "project").iterdir()) == []
+
+
+@pytest.mark.parametrize("call", ["rename", "rmtree"])
+def test_a_run_that_cannot_be_removed_stops_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str
+) -> None:
+    """It is told, and goes with a later compaction."""
+    _deleted(tmp_path, "a", "b", "c")
+    rmtree = shutil.rmtree
+
+    def refused(path: Path, do: Any) -> Any:
+        if "b" in path.name.split("."):
+            raise OSError(errno.EIO, os.strerror(errno.EIO), str(path))
+        return do(path)
+
+    with monkeypatch.context() as patch:
+        if call == "rename":
+            patch.setattr(compacting, "put_aside", lambda path: refused(path, put_aside))
+        else:
+            patch.setattr(shutil, "rmtree", lambda path: refused(path, rmtree))
+        report = compact(tmp_path)
+    (skipped,) = report.skipped
+    assert (skipped.project, skipped.run) == ("project", "b")
+    assert "Input/output error" in skipped.reason
+    assert len(list((tmp_path / "project").iterdir())) == 1
+    report = compact(tmp_path)
+    assert report.skipped == []
+    assert report.bytes_before > 0
+    assert list((tmp_path / "project").iterdir()) == []
+
+
+@pytest.mark.parametrize("killed", [False, True])
+def test_blobs_of_deleted_points_wait_for_live_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, killed: bool
+) -> None:
+    """They are written down before the points go, and collected later; also after a kill."""
+    store = BlobStore(tmp_path)
+    own = store.put(b"own")
+    a_run(tmp_path, "one", [("value", 0, 1, 0.0, {"image": own})])
+    Editor(tmp_path, "project", "one").delete_points("image")
+    writer = _living(tmp_path)
+    if killed:
+        with monkeypatch.context() as patch:
+            patch.setattr(compacting, "_finish", lambda root, report: None)
+            assert compact(tmp_path).points_removed == 1
+        assert compact(tmp_path).blobs_waiting == 1
+    else:
+        report = compact(tmp_path)
+        until = store.path(own).stat().st_mtime + 3600.0
+        assert (report.blobs_removed, report.blobs_waiting) == (0, 1)
+        assert report.blobs_wait_until == until
+    writer.event("end", {"state": "finished"})
+    writer.close()
+    assert compact(tmp_path) == CompactReport(bytes_before=3, blobs_removed=1)
+    assert not store.path(own).exists()
+    assert compact(tmp_path) == CompactReport()
 
 
 def test_blobs_of_deleted_points_go_unless_somebody_has_them(tmp_path: Path) -> None:

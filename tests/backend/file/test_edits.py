@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import math
 import os
 import time
 from pathlib import Path
@@ -93,6 +94,50 @@ def test_the_last_edit_counts(tmp_path: Path) -> None:
     assert (after.name, after.notes, after.archived) == ("two", "n", False)
     assert [len(events) for _, events in editors(model.folder)] == [1, 1, 2]
     assert {header.attempt for header, _ in editors(model.folder)} == {2}
+
+
+@pytest.mark.parametrize("ahead", [600.0, 1e9, 1e17])
+def test_the_last_edit_counts_also_where_the_clock_is_behind(tmp_path: Path, ahead: float) -> None:
+    """Another machine, or this one before its clock was set, told of the run at a later time."""
+    model = a_run(tmp_path)
+    future = time.time() + ahead
+    writer = LogWriter.create(tmp_path, project="project", run="run", role="editor", attempt=2)
+    writer.event("run", {"set": {"name": "theirs", "deleted": True, "tags": ["a"]}}, future)
+    writer.event("run", {"set": {"notes": "n"}}, float("inf"))
+    writer.close()
+    editor = Editor(tmp_path, "project", "run")
+    editor.set(deleted=False, name="ours")
+    after = record(tmp_path)
+    assert (after.name, after.deleted, after.tags) == ("ours", False, ("a",))
+    with editor:
+        editor.set(deleted=True)
+        editor.set(tags=["b"])
+        editor.delete_points("loss")
+    after = record(tmp_path)
+    assert (after.name, after.deleted, after.tags) == ("ours", True, ("b",))
+    times = [e.time for _, events in editors(model.folder) for e in events if e.time != math.inf]
+    assert len({*times}) == len(times) == 5
+    assert min(times) == future
+
+
+def test_an_edit_has_the_time_of_the_clock_here_where_that_is_late_enough(tmp_path: Path) -> None:
+    """It says when somebody made the change."""
+    model = a_run(tmp_path)
+    before = time.time()
+    for name in ("one", "two"):
+        Editor(tmp_path, "project", "run").set(name=name)
+    times = [event.time for _, events in editors(model.folder) for event in events]
+    assert before <= times[0] < times[1] <= time.time()
+
+
+def test_points_are_counted_without_a_word(tmp_path: Path) -> None:
+    """As many as would be hidden."""
+    model = a_run(tmp_path)
+    editor = Editor(tmp_path, "project", "run")
+    assert editor.count_points("val/*", start=1) == 2
+    assert editors(model.folder) == []
+    assert editor.delete_points("val/*", start=1) == 2
+    assert editor.count_points("val/*") == 1
 
 
 def test_an_edit_is_no_sign_of_life(tmp_path: Path) -> None:

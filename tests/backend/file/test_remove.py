@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from trackway.backend.file import remove
+from trackway.backend.file._survey import alone
 from trackway.backend.file.blobs import BlobStore
 from trackway.backend.file.compact import compact
 from trackway.backend.file.remove import RemoveReport, finish_removals, remove_run
@@ -130,7 +131,9 @@ def test_a_blob_that_is_put_just_now_stays(tmp_path: Path, monkeypatch: pytest.M
         return rename(self, target)
 
     monkeypatch.setattr(Path, "rename", renamed)
-    assert remove.remove_blobs(tmp_path, {digest}) == RemoveReport()
+    report = remove.remove_blobs(tmp_path, {digest})
+    waits = RemoveReport(blobs_waiting=1, blobs_wait_until=path.stat().st_mtime + 3600.0)
+    assert report == waits
     assert store.get(digest) == b"blob"
     monkeypatch.setattr(Path, "rename", rename)
     assert remove.remove_blobs(tmp_path, {digest}) == RemoveReport(4, 0, 1)
@@ -151,6 +154,91 @@ def test_a_digest_anywhere_in_a_log_keeps_the_blob(tmp_path: Path) -> None:
     writer.path.write_bytes(data)
     assert remove_run(tmp_path, "project", "one").blobs == 1
     assert [store.path(digest).exists() for digest in digests] == [True, True, False]
+
+
+def waiting(root: Path) -> list[str]:
+    """What the notes of blobs that wait say."""
+    return [path.read_text() for path in (root / "blobs").glob(".*.waiting")]
+
+
+def test_what_waits_goes_with_the_next_removal(tmp_path: Path) -> None:
+    """Its digest is written down, though the run that told of it is gone; then it is collected."""
+    store = BlobStore(tmp_path)
+    patch = store.put(b"a secret")
+    a_run(tmp_path, "one", patch)
+    writer = LogWriter.create(tmp_path, project="project", run="live")
+    writer.row({"loss": 1.0}, 0)
+    until = store.path(patch).stat().st_mtime + remove.YOUNG_S
+    report = remove_run(tmp_path, "project", "one")
+    assert (report.blobs, report.blobs_waiting, report.blobs_wait_until) == (0, 1, until)
+    assert waiting(tmp_path) == [f"{patch}\n"]
+    for _ in range(2):
+        assert finish_removals(tmp_path) == RemoveReport(0, 0, 0, 1, until)
+        assert waiting(tmp_path) == [f"{patch}\n"]
+    writer.event("end", {"state": "finished"})
+    writer.close()
+    assert finish_removals(tmp_path) == RemoveReport(8, 0, 1)
+    assert not store.path(patch).exists()
+    assert waiting(tmp_path) == []
+
+
+def test_what_waits_goes_once_it_is_old(tmp_path: Path) -> None:
+    """Also while a run is live."""
+    store = BlobStore(tmp_path)
+    one, two = store.put(b"one"), store.put(b"two")
+    a_run(tmp_path, "one", one)
+    a_run(tmp_path, "two", two)
+    writer = LogWriter.create(tmp_path, project="project", run="live")
+    writer.row({"loss": 1.0}, 0)
+    remove_run(tmp_path, "project", "one")
+    assert remove_run(tmp_path, "project", "two").blobs_waiting == 2
+    assert waiting(tmp_path) == ["".join(f"{digest}\n" for digest in sorted((one, two)))]
+    os.utime(store.path(one), (1.0, 1.0))
+    report = compact(tmp_path)
+    assert (report.blobs_removed, report.blobs_waiting) == (1, 1)
+    assert waiting(tmp_path) == [f"{two}\n"]
+    writer.close()
+
+
+def test_what_a_live_run_came_to_use_waits_no_more(tmp_path: Path) -> None:
+    """It belongs to that run now."""
+    store = BlobStore(tmp_path)
+    patch = store.put(b"patch")
+    a_run(tmp_path, "one", patch)
+    writer = LogWriter.create(tmp_path, project="project", run="live")
+    writer.row({"loss": 1.0}, 0)
+    assert remove_run(tmp_path, "project", "one").blobs_waiting == 1
+    writer.event("git", {"patch": {"blob": patch}})
+    assert finish_removals(tmp_path) == RemoveReport()
+    assert waiting(tmp_path) == []
+    writer.close()
+    assert store.get(patch) == b"patch"
+
+
+def test_a_folder_that_somebody_may_put_back_is_left_to_him(tmp_path: Path) -> None:
+    """It is locked by whoever renamed it, until he has looked at it."""
+    folder = a_run(tmp_path, "one")
+    with alone(folder):
+        aside = remove.put_aside(folder)
+        assert finish_removals(tmp_path) == RemoveReport()
+        assert aside.exists()
+        remove.put_back(aside, folder)
+    assert folder.exists()
+    remove.put_aside(folder)
+    assert finish_removals(tmp_path).files == 1
+
+
+def test_a_run_is_put_back_beside_what_came_meanwhile(tmp_path: Path) -> None:
+    """No log is lost."""
+    folder = a_run(tmp_path, "one")
+    aside = remove.put_aside(folder)
+    names = {path.name for path in aside.iterdir()}
+    folder.mkdir()
+    (folder / "new.log").write_bytes(b"new")
+    remove.put_back(aside, folder)
+    assert {path.name for path in folder.iterdir()} == {*names, "new.log"}
+    finish_removals(tmp_path)
+    assert [path.name for path in (tmp_path / "project").iterdir()] == ["one"]
 
 
 # -- death -----------------------------------------------------------------------------------------

@@ -28,6 +28,8 @@ from trackway.backend.index.expression import (
     compile_filter,
     path_text,
 )
+from trackway.backend.index.hints import hint
+from trackway.backend.index.table import paths
 from trackway.errors import ArgumentError
 
 ZONE: Final = timezone(timedelta(hours=2))
@@ -265,7 +267,7 @@ def matching(parts: tuple[Told, str, str]) -> Told:
         found = isinstance(text, str) and re.search(pattern, text) is not None
         return found == (word == "~")
 
-    return f"({left}) {word} r{pattern!r}", test
+    return f"({left}) {word} {written(pattern)}", test
 
 
 def none(parts: tuple[Told, str]) -> Told:
@@ -579,6 +581,17 @@ def test_times(text: str, expected: float) -> None:
     assert holds(f"'{text}' <= ended", ended=max(expected, -1e300))
 
 
+@pytest.mark.parametrize("field", ["created", "ended", "duration", "ended - created"])
+@pytest.mark.parametrize("empty", ["[]", "()"])
+def test_times_and_empty_lists(field: str, empty: str) -> None:
+    """No time and no duration is in an empty list, or equal to one."""
+    row = {"created": NOW, "ended": NOW + 5, "duration": 5.0}
+    for word, expected in (("in", False), ("not in", True), ("==", False), ("!=", True)):
+        assert holds(f"{field} {word} {empty}", **row) is expected
+    assert holds(f"{field} < {empty}", **row) is False
+    assert holds(f"{field} in [{empty}]", **row) is False
+
+
 def test_a_day_is_equal_to_its_moments() -> None:
     """``==`` holds throughout a day; the order of a day is that of its first moment."""
     start = stamp("2026-03-31")
@@ -687,6 +700,17 @@ def test_times_shift_by_seconds() -> None:
         ("* 1", 0, 1, "a value before"),
         ("state == 'a'\n and foo", 18, 3, "config.foo"),
         ("9" * 1001, 0, 1001, "digits"),
+        ("summary.val/acc > 0.9", 0, 15, 'summary["val/acc"]'),
+        ("config.a < 1 and summary.val/acc.min > 1", 17, 19, 'summary["val/acc.min"]'),
+        ("config.a/lr > 1", 0, 11, 'config["a/lr"]'),
+        ("val/acc > 0.5", 0, 7, 'summary["val/acc"]'),
+        ("train/loss < 0.1", 0, 10, 'summary["train/loss"]'),
+        ("config.a / b > 1", 11, 1, "write config.b"),
+        ("points/loss > 1", 7, 4, "write config.loss"),
+        ("config.optimizer.name == adam", 25, 4, 'needs quotes: "adam"'),
+        ("state in [running]", 10, 7, 'needs quotes: "running"'),
+        ("big in tags", 0, 3, 'needs quotes: "big"'),
+        ("big not in tags", 0, 3, 'needs quotes: "big"'),
     ],
 )
 def test_error_points_at_the_character(text: str, position: int, length: int, part: str) -> None:
@@ -762,8 +786,8 @@ def test_any_text_is_read_or_refused(text: str) -> None:
 
 
 WORDS: Final = (
-    "config . [ ] ( ) , 'a' \"b\" 1 2.5 name created duration in not and or ~ !~ == < -"
-    " + ** len( exists( min( None '2 days ago' '(a+)+' __import__ eval( summary .x ['y']"
+    "ended [] () '1h' config . [ ] ( ) , 'a' \"b\" 1 2.5 name created duration in not and or ~ !~"
+    " == < - + ** len( exists( min( None '2 days ago' '(a+)+' __import__ eval( summary .x ['y']"
 ).split()
 
 
@@ -804,6 +828,8 @@ def test_dunder_names_are_only_keys() -> None:
     ["(a+)+b", "(a*)*", "(a|a)*b", "(a|ab)+c", "((ab)*)*", "(a?){50}", "(.|a)+x", "([ab]|a)*x",
      "(?:a+)+b", "(?P<x>a+)+b", "(?i:a|A)*b", "(a{1,5}){5}", r"(\w|\d)*x", "((a|b){3})*", "(a|)*",
      r"(a)\1", "(?P<x>a)(?P=x)", "(a)?(?(1)b|c)", "(?x)a", "(?#x)a", "a*" * 9, "a" * 501,
+     "a?" * 40 + "b", "(|a)" * 40 + "b", "(?:a{0,50}){1}" * 30 + "b", "(a|ab)" * 17 + "c",
+     "a{0,15}" * 5, "a{0,16}" * 9, "(?:a{0,3}b?)" * 6,
      "a{1001}", "a{1,1001}", "(" * 30 + ")" * 30, "(a{0}b|b)*c", "(\u017f|s)*x"],
 )  # fmt: skip
 def test_catastrophic_patterns_are_refused(pattern: str) -> None:
@@ -816,7 +842,8 @@ def test_catastrophic_patterns_are_refused(pattern: str) -> None:
     "pattern",
     ["resnet.*", r"^v\d+\.\d+$", "(adam|sgd)", "(ab)+", "(foo|bar)*", "[a+]+", r"\(a+\)+", "a{3}",
      "a{,3}", "x{", "(?i)resnet", "(?:ab|cd){2}", "(?=a)b", "(?<!a)b", "a+?", "[]a]+", r"[\]a]*",
-     "(a+)?", "^a.*b.*c$", "", "[[]"],
+     "(a+)?", "v?a?b?-?c?d?e?", r"\d{1,3}\.\d{1,3}\.\d{1,3}\.\d{1,3}", "(a|b|c)" * 20,
+     "^a.*b.*c$", "", "[[]"],
 )  # fmt: skip
 def test_plain_patterns_are_accepted(pattern: str) -> None:
     """What people write is accepted, and means what ``re`` says."""
@@ -854,6 +881,30 @@ def test_a_text_too_long_for_its_pattern_is_refused() -> None:
     assert truths("notes ~ 'b.*a$'", rows) == [False]
 
 
+@pytest.mark.parametrize("repeat", ["a{0,1000}", "a{0,16}", "a*", "a+", "a{1,}"])
+def test_wide_counts_weigh_as_much_as_open_repetitions(repeat: str) -> None:
+    """Eight of them are searched in ten characters and refused in forty."""
+    made = _pattern.Pattern.of(repeat * 8 + "b")
+    assert made.found_in(["a" * 10, "a" * 10 + "b"]) == [False, True]
+    with pytest.raises(_pattern.SlowPatternError, match="40 characters"):
+        made.found_in(["a" * 40])
+
+
+def test_texts_together_end_at_the_deadline(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The clock is looked at after each text, not after a few."""
+    monkeypatch.setattr(_pattern, "DEADLINE_S", -1.0)
+    searched: list[str] = []
+
+    def texts() -> Any:
+        for text in ("a", "b"):
+            searched.append(text)
+            yield text
+
+    with pytest.raises(_pattern.SlowPatternError, match="all texts"):
+        _pattern.Pattern.of("a").found_in(texts())
+    assert searched == ["a"]
+
+
 def test_patterns_search_the_beginning_of_a_long_text() -> None:
     """A text is searched up to its 10,000th character."""
     rows: list[Doc] = [{"notes": "a" * 9_999 + "b"}, {"notes": "a" * 10_000 + "b"}]
@@ -875,6 +926,58 @@ def test_a_pattern_is_searched_once_for_each_text(monkeypatch: pytest.MonkeyPatc
     for _ in range(2):
         assert int(made.truth(10_000, lambda _: column).sum()) == 5000
     assert searched == ["a", "b"]
+
+
+# -- hints ---------------------------------------------------------------------------------------
+
+THERE: Final[list[Doc]] = [
+    {"config": {"lr": 0.1, "opt": {"name": "adam"}, "flag": True}, "summary": {"val/acc": 0.5}},
+    {"config": {"lr": 1, "mixed": "a"}, "summary": {}},
+    {"config": {"mixed": 1, "lr": None}},
+]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("config.lrr < 1", "no run has config.lrr; did you mean config.lr?"),
+        ("config.val > 0 or config.xyz", "no run has config.val; did you mean"),
+        ("summary['val/ac'] > 0", 'no run has summary["val/ac"]; did you mean summary["val/acc"]?'),
+        ("summary.acc > 0", 'no run has summary.acc; did you mean summary["val/acc"]?'),
+        ("summary.lr > 0", "no run has summary.lr; did you mean config.lr?"),
+        ("config.qqqqqqqqqq > 0", "no run has config.qqqqqqqqqq; trackway show RUN tells"),
+        ("exists(config.lrr)", "no run has config.lrr; did you mean config.lr?"),
+        ("state == 'Finished'", 'there is no state "Finished"; did you mean "finished"?'),
+        ("'done' == state", 'there is no state "done"; there are running, finished, failed, '
+         "interrupted, killed, lost"),
+        ("not archived and state in ['crashed', 'x']", 'there is no state "crashed"; there are'),
+        ("tags == 'big'", 'tags is a list; write "big" in tags'),
+        ("config.lr == '0.1'", 'config.lr is a number, and "0.1" a text; write 0.1 without quotes'),
+        ("config.lr == 'x'", 'config.lr is a number, and "x" a text'),
+        ("config.lr in ['0.1', '1']", 'config.lr is a number, and "0.1" a text; write 0.1'),
+        ("config.opt.name == 1", 'config.opt.name is a text; write "1"'),
+        ("name == 18", 'name is a text; write "18"'),
+        ("points > '5'", 'points is a number, and "5" a text; write 5 without quotes'),
+        ("config.lr ~ '0'", "config.lr is a number, and ~ searches texts"),
+    ],
+)  # fmt: skip
+def test_hints(text: str, expected: str) -> None:
+    """A name, a state or a kind of value that no run has is told, with what may be meant."""
+    told = hint(compile_filter(text), paths(THERE))
+    assert told is not None
+    assert told.startswith(expected)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["config.lr > 5", "config.opt == 1", "state == 'lost'", "'x' in tags", "config.mixed == 'b'",
+     "config.mixed == 2", "missing(config.nothing)", "config.nothing == None", "tags == ['x']",
+     "state != 'Finished'", "name == 'x'", "config.lr == [1]", "state in ['lost', 'Lost']",
+     "created > 'now'", "'a' in config.opt.name", "config.lr == config.opt.name", "False"],
+)  # fmt: skip
+def test_no_hints(text: str) -> None:
+    """A filter that might let a run pass, though none does, is told nothing about."""
+    assert hint(compile_filter(text), paths(THERE)) is None
 
 
 # -- the page --------------------------------------------------------------------------------------

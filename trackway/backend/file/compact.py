@@ -202,7 +202,12 @@ def _put_aside(folder: Path) -> None:
     _refuse_if_live(folder)
     if folder.is_symlink():
         raise BusyError("its folder is a link; remove what it leads to, then the link")
-    aside = put_aside(folder)
+    try:
+        aside = put_aside(folder)
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise BusyError(f"it cannot be removed: {error.strerror or error}") from error
     try:
         _refuse_if_wanted(aside)
     except (BusyError, OSError):

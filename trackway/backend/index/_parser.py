@@ -342,22 +342,20 @@ class _Parser:
     def _fail_with_slash(self, token: Token) -> None:
         """Fail if the name is a part of one such as ``val/acc``, written without quotes."""
         low, high = joined_names(self.tokens, self.place - 1)
-        first, last = self.tokens[low], self.tokens[high]
-        length = last.position + last.length - first.position
-        space, name = "summary", self.text[first.position : first.position + length]
+        start, last = self.tokens[low].position, self.tokens[high]
+        space, name = "summary", self.text[start : (end := last.position + last.length)]
         if name.startswith(("config.", "summary.")):
             space, _, name = name.partition(".")
         if "/" in name and not any(part in FIELDS for part in name.split("/")):
             told = f"there is no field {token.text!r}; a name with '/' needs quotes"
-            raise FilterError(f'{told}: {space}["{name}"]', self.text, first.position, length)
+            raise FilterError(f'{told}: {space}["{name}"]', self.text, start, end - start)
 
     def _is_compared(self) -> bool:
         """Whether the name just taken stands where a text might: beside an operator, in a list."""
         before = self.tokens[self.place - 2].text if self.place > 1 else ""
-        if before in ("==", "!=", "~", "!~", "[", ","):
-            return True
         following = [token.text for token in self.tokens[self.place : self.place + 3]]
-        return following[:2] == ["in", "tags"] or following == ["not", "in", "tags"]
+        in_tags = following[:2] == ["in", "tags"] or following == ["not", "in", "tags"]
+        return in_tags or before in ("==", "!=", "~", "!~", "[", ",")
 
     def _unknown(self, name: str) -> str:
         if name in FUNCTIONS:

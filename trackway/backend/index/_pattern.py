@@ -31,6 +31,8 @@ _WIDE_REPEATS: Final = 8
 _WIDE: Final = 16
 """From how many counts on a counted repetition is as good as an open one."""
 _WAYS_LIMIT: Final = 1 << 16
+_CHOICE_STEPS: Final = 8
+"""What going back to a choice costs, measured in steps of an open repetition."""
 _GROUP_DEPTH: Final = 20
 _COUNT_LIMIT: Final = 1000
 _COUNTED: Final = re.compile(r"\{(\d*)(,?)(\d*)\}")
@@ -110,6 +112,7 @@ class Pattern:
 def _longest(degree: int, ways: int) -> int:
     """The most characters on which the steps stay within STEPS_LIMIT."""
     low, high = 0, TEXT_LIMIT
+    ways *= min(ways, _CHOICE_STEPS)
     while low < high:
         middle = (low + high + 1) // 2
         fits = math.comb(middle + degree, degree) * ways <= STEPS_LIMIT

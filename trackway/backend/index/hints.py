@@ -81,8 +81,8 @@ def _absent(path: tuple[str, ...], known: _Known) -> str | None:
     name = path_text(path)
     # Names are compared without their quotes: summary.acc is near to summary["val/acc"].
     plain = {".".join(there): there for there in known}
-    near = difflib.get_close_matches(".".join(path), plain, 1)
-    near = near or [text for text, there in plain.items() if there[1:] == path[1:]]
+    near = [text for text, there in plain.items() if there[1:] == path[1:]]
+    near = near or difflib.get_close_matches(".".join(path), plain, 1)
     near = near or _ending_alike(path, plain)
     return f"no run has {name}" + (
         f"; did you mean {path_text(plain[near[0]])}?" if near else "; trackway show RUN tells"
@@ -104,7 +104,7 @@ def _of_pair(word: str, left: Node, right: Node, known: _Known) -> str | None:
     if left.path == ("state",):
         return _state(values)
     if left.path == ("tags",):
-        return _tags(word, values)
+        return None if isinstance(right, Items) else _tags(word, values)
     if word == "in" and not isinstance(right, Items):
         return None
     return _other_kind(left.path, values, known)
