@@ -78,9 +78,7 @@ def logs(folder: Path) -> list[Path]:
     """The logs of one run, sorted by name; empty where the folder is gone."""
     with contextlib.suppress(OSError), os.scandir(folder) as entries:
         return sorted(
-            Path(entry.path)
-            for entry in entries
-            if entry.name.endswith(".log") and _is_file(entry)
+            Path(entry.path) for entry in entries if entry.name.endswith(".log") and _is_file(entry)
         )
     return []
 
