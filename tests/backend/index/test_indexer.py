@@ -199,11 +199,14 @@ class Countdown:
 
     def __init__(self, at: int, act: Callable[[], None]) -> None:
         self.count, self._at, self._act = 0, at, act
+        self.boundaries: list[int] = []
 
     def __call__(self, what: str) -> None:
         """One more."""
         if what != "read":
             self.count += 1
+            if what in ("begin", "before commit", "after commit"):
+                self.boundaries.append(self.count)
             if self.count == self._at:
                 self._act()
 
@@ -270,7 +273,8 @@ def test_a_process_killed_anywhere_loses_and_doubles_nothing(root: Path, tmp_pat
     agrees_in_all(index, root)
     index.close()
     assert counted.count > 100
-    for at in range(1, counted.count + 1, counted.count // 20):
+    assert len(counted.boundaries) >= 6
+    for at in sorted({*counted.boundaries, *range(1, counted.count + 1, counted.count // 20)}):
         cache = tmp_path / f"cache{at}"
         shutil.copytree(before, cache)
 
@@ -290,6 +294,7 @@ def test_processes_killed_while_a_run_grows_do_no_harm(root: Path, cache: Path) 
     """Many in a row, at places that nobody chose, each over what the one before left."""
     place = np.random.default_rng(5)
     log = log_of(root)
+    kills = 0
     for round in range(25):
         rising(log, round * 60, round * 60 + 60)
         at = int(place.integers(1, 30))
@@ -297,12 +302,13 @@ def test_processes_killed_while_a_run_grows_do_no_harm(root: Path, cache: Path) 
         def work(at: int = at) -> None:
             troubled(root, cache, Countdown(at, kill_self)).refresh()
 
-        in_child(work)
+        kills += in_child(work) == -signal.SIGKILL
         if round == 12:
             Editor(root, "p", "run").delete_points("x", start=100, stop=200)
     index = Index.open(root, cache)
     agrees_in_all(index, root)
     assert index.arrivals(REF, "x") == 25 * 60 - 101
+    assert kills >= 10
     index.close()
 
 
