@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from collections.abc import Generator, Iterator
 from pathlib import Path
@@ -23,6 +24,14 @@ _RANKS: Final = (
     "WORLD_SIZE",
 )
 _PREFIXES: Final = ("TRACKWAY_", "SLURM_", "PMI_", "PMIX_", "OMPI_", "KUBERNETES_", "GIT_")
+
+
+def pytest_configure() -> None:
+    """Let Ctrl-C mean what it means, also where a shell started all this in the background.
+
+    Such a shell has its children ignore SIGINT, and theirs inherit it.
+    """
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 # -- isolation -------------------------------------------------------------------------------------

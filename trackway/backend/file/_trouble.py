@@ -27,6 +27,7 @@ from trackway.backend.file._pieces import (
     Loss,
     copy_removed,
     frames_of,
+    is_starved,
     nowhere,
     points_of,
     reason,
@@ -120,6 +121,7 @@ class Troubled:
         self._probe_s: float | None = None
         self._flush_lock = threading.Lock()
         self._flusher: threading.Thread | None = None
+        self._starved = False
         self._wake = threading.Event()
         self._closed = False
         self.write: Callable[[int, bytes], int] = self._files.write
@@ -214,6 +216,7 @@ class Troubled:
             else:
                 self._kept.append(data)
                 self._kept_bytes += len(data)
+            self._starved |= is_starved(error)
             why = reason(error) if error else "the disk took only a part of a record"
             self._enter(why, slow=False)
 
@@ -381,7 +384,7 @@ class Troubled:
                 self._well = done and (not self._slow or quick >= RECOVERED_WRITES)
                 self._tried = asked
                 self._done = asked if done else self._done
-        stay_if_starved()
+        stay_if_starved(was_starved=self._starved)
 
     def _flush(self) -> bool:
         """Put the file in order and append what was kept; False where it still does not work."""
@@ -399,6 +402,7 @@ class Troubled:
         except OSError as error:
             if not self._closed:
                 self._why = reason(error)
+                self._starved |= is_starved(error)
             return False
         finally:
             self._flush_lock.release()
