@@ -125,24 +125,16 @@ def retire(descriptor: int, close: Callable[[int], None]) -> None:
         close(_retired.popleft()[1])
 
 
-def stay_if_starved(*, was_starved: bool) -> None:
-    """Let a thread that is about to end stay where the program has no descriptor left, or had none.
+def stay_if_starved() -> None:
+    """Let a thread that is about to end stay where the program has no descriptor left.
 
     Older Pythons end a thread through glibc's ``pthread_exit``, which loads a library first, and
-    aborts the whole program where it cannot. A thread that waits costs nothing. A program that ran
-    out of descriptors once may do so again between a look and the end.
+    aborts the whole program where it cannot. A thread that waits costs nothing.
     """
     try:
         os.close(os.open(os.devnull, os.O_RDONLY))
     except OSError:
-        was_starved = True
-    if was_starved:
         threading.Event().wait()
-
-
-def is_starved(error: OSError | None) -> bool:
-    """Whether an error says that there is no descriptor left."""
-    return error is not None and error.errno in (errno.EMFILE, errno.ENFILE)
 
 
 def nowhere(descriptor: int, data: bytes) -> int:

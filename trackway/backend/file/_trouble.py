@@ -27,7 +27,6 @@ from trackway.backend.file._pieces import (
     Loss,
     copy_removed,
     frames_of,
-    is_starved,
     nowhere,
     points_of,
     reason,
@@ -66,6 +65,9 @@ Where those are busy, one of them keeps it for 5 ms, and it goes round: the same
 of them or all, so that several turns of the one say little about a turn of the other."""
 
 RECOVERED_WRITES: Final = 5
+
+PARTING_S: Final = 0.2
+"""How long a log that is closed waits for its thread to see that."""
 
 _ASKED: Final = 5
 
@@ -121,7 +123,7 @@ class Troubled:
         self._probe_s: float | None = None
         self._flush_lock = threading.Lock()
         self._flusher: threading.Thread | None = None
-        self._starved = False
+        self._gone = threading.Event()
         self._wake = threading.Event()
         self._closed = False
         self.write: Callable[[int, bytes], int] = self._files.write
@@ -157,6 +159,7 @@ class Troubled:
             return
         self.check(self._files.time())
         self._hurry(timeout_s, insist=True)
+        flusher = self._flusher
         with self._lock:
             self._closed = True
             self._keeping = False
@@ -167,6 +170,10 @@ class Troubled:
             self._halves.clear()
             self._kept.clear()
             self._why = _FINISHED
+        if flusher is not None:
+            # An interpreter that ends under a thread that is about to wake up ends that thread in a
+            # way for which a program without descriptors is aborted: see ``stay_if_starved``.
+            self._gone.wait(PARTING_S)
         # A write that hangs holds the descriptor: it stays open, or the number could come to be
         # that of another file.
         if self._flush_lock.acquire(timeout=0.1):
@@ -216,7 +223,6 @@ class Troubled:
             else:
                 self._kept.append(data)
                 self._kept_bytes += len(data)
-            self._starved |= is_starved(error)
             why = reason(error) if error else "the disk took only a part of a record"
             self._enter(why, slow=False)
 
@@ -295,6 +301,7 @@ class Troubled:
             "in memory and written as soon as that works again.",
         )
         if self._flusher is None or not self._flusher.is_alive():
+            self._gone = threading.Event()
             self._flusher = threading.Thread(
                 target=self._write_behind, name="trackway-disk", daemon=True
             )
@@ -384,7 +391,8 @@ class Troubled:
                 self._well = done and (not self._slow or quick >= RECOVERED_WRITES)
                 self._tried = asked
                 self._done = asked if done else self._done
-        stay_if_starved(was_starved=self._starved)
+        self._gone.set()
+        stay_if_starved()
 
     def _flush(self) -> bool:
         """Put the file in order and append what was kept; False where it still does not work."""
@@ -402,7 +410,6 @@ class Troubled:
         except OSError as error:
             if not self._closed:
                 self._why = reason(error)
-                self._starved |= is_starved(error)
             return False
         finally:
             self._flush_lock.release()

@@ -27,7 +27,7 @@ from typing import Final
 import msgspec
 
 from trackway.backend.file._fs import FileSystem
-from trackway.backend.file._pieces import Loss, is_starved, reason
+from trackway.backend.file._pieces import Loss, reason
 from trackway.backend.file._trouble import CHECK_S, SLOW_WRITE_S, Troubled
 from trackway.backend.file.format import (
     METRIC,
@@ -89,7 +89,6 @@ class LogWriter(Troubled):
             self._open()
         except OSError as error:
             with self._lock:
-                self._starved = is_starved(error)
                 self._enter(f"cannot open the log ({reason(error)})", slow=False)
 
     @classmethod
