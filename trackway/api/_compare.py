@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 import numpy.typing as npt
 
+from trackway.api._document import flatten
 from trackway.api._frames import Columnar
 from trackway.backend.index.columns import MISSING
 
@@ -90,8 +91,8 @@ class Comparison(Columnar):
 
 def compare(runs: Sequence[StoredRun]) -> Comparison:
     """Compare runs; see Comparison."""
-    config, same = _split([flat(run.config) for run in runs])
-    summary, _ = _split([flat(run.summary) for run in runs])
+    config, same = _split([flatten(run.config) for run in runs])
+    summary, _ = _split([flatten(run.summary) for run in runs])
     environment, _ = _split([_surroundings(run.environment or {}) for run in runs])
     packages, _ = _split([dict(run.packages) for run in runs])
     git = [run.git or {} for run in runs]
@@ -121,23 +122,12 @@ def _objects(values: Sequence[Any]) -> npt.NDArray[Any]:
     return column
 
 
-def flat(tree: Mapping[str, Any], before: str = "") -> dict[str, Any]:
-    """The leaves of nested maps by their dotted names; an empty map is a leaf."""
-    leaves: dict[str, Any] = {}
-    for name, value in tree.items():
-        if isinstance(value, Mapping) and value:
-            leaves |= flat(value, f"{before}{name}.")
-        else:
-            leaves[f"{before}{name}"] = value
-    return leaves
-
-
 def _surroundings(environment: Mapping[str, Any]) -> dict[str, Any]:
     told = {name: environment[name] for name in _ENVIRONMENT if environment.get(name) is not None}
     for name in ("os", "python", "cpu", "memory", "container", "job", "variables"):
         inner = environment.get(name)
         if isinstance(inner, Mapping):
-            told |= flat(inner, f"{name}.")
+            told |= flatten(inner, f"{name}.")
     gpus = environment.get("gpus")
     if gpus:
         told["gpus"] = [gpu.get("name") for gpu in gpus if isinstance(gpu, Mapping)]

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
+from trackway.backend.file._order import began, events_in_order
 from trackway.backend.file.deletions import DELETION_EVENTS
 from trackway.backend.file.format import Event, Header
 from trackway.backend.file.reader import LogReader
@@ -91,15 +92,9 @@ class Survey:
 
 def is_deleted(found: Sequence[Survey]) -> bool:
     """Whether the last word on it is that the run is deleted."""
-    said = [
-        (event.time, log.reader.header.created if log.reader.header else 0.0, log.path, at, event)
-        for log in found
-        for at, event in log.events
-        if event.type == "run"
-    ]
-    said.sort(key=lambda entry: entry[:4])
+    writers = sorted(found, key=lambda log: began(log.reader.header, log.path))
     deleted = False
-    for *_, event in said:
+    for _, event in events_in_order(writers, ["run"]):
         told = event.fields.get("set")
         if isinstance(told, dict) and "deleted" in told:
             deleted = told["deleted"] is True

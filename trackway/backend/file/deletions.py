@@ -8,7 +8,7 @@ logged afterwards. The bytes stay where they are until the run is compacted.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
@@ -17,7 +17,16 @@ import numpy.typing as npt
 
 from trackway.backend.file.format import Event
 
-__all__ = ["DELETION_EVENTS", "Deletions", "Former", "Rule", "Spot", "escaped", "formers_of"]
+__all__ = [
+    "DELETION_EVENTS",
+    "Deletions",
+    "Former",
+    "Rule",
+    "Spot",
+    "escaped",
+    "fits",
+    "formers_of",
+]
 
 DELETION_EVENTS: Final = frozenset({"delete", "compacted"})
 """The types of all events that say which points count as deleted."""
@@ -91,7 +100,7 @@ class _Active:
     def names(self, key: str) -> bool:
         if self.rule.keys is None or key in self._names:
             return True
-        return any(_fits(key, pieces) for pieces in self._patterns)
+        return any(fits(key, pieces) for pieces in self._patterns)
 
     def hides(
         self, offsets: npt.NDArray[np.int64], steps: npt.NDArray[Any]
@@ -254,8 +263,8 @@ def _pieces(pattern: str) -> tuple[str, ...]:
     return tuple(pieces)
 
 
-def _fits(name: str, pieces: tuple[str, ...]) -> bool:
-    """Whether the name begins and ends as it should and holds the rest in between, in order."""
+def fits(name: str, pieces: Sequence[str]) -> bool:
+    """Whether a name is these pieces, two or more, with anything between them; in linear time."""
     first, *inner, last = pieces
     if len(name) < len(first) + len(last) or not (name.startswith(first) and name.endswith(last)):
         return False

@@ -17,6 +17,7 @@ from trackway.backend.file._columns import (
     beside_objects,
     joined,
 )
+from trackway.backend.file._order import began, events_in_order
 from trackway.backend.file.deletions import DELETION_EVENTS, Deletions
 from trackway.backend.file.folder import logs
 from trackway.backend.file.format import METRIC, Event, Header
@@ -136,10 +137,7 @@ class RunLogs:
     @property
     def writers(self) -> list[Written]:
         """One entry a log, by the time its writer began."""
-        return sorted(
-            self._written.values(),
-            key=lambda w: (w.header.created if w.header else 0.0, w.reader.path),
-        )
+        return sorted(self._written.values(), key=lambda w: began(w.header, w.path))
 
     def refresh(self) -> bool:
         """Read what is new in every log; returns whether there was anything."""
@@ -184,15 +182,7 @@ class RunLogs:
 
     def events(self, types: Iterable[str] | None = None) -> list[tuple[Written, Event]]:
         """The events of these types (or all) with their writers, by time, then place in the log."""
-        wanted = None if types is None else frozenset(types)
-        found = [
-            (event.time, number, offset, written, event)
-            for number, written in enumerate(self.writers)
-            for offset, event in written.events
-            if wanted is None or event.type in wanted
-        ]
-        found.sort(key=lambda entry: entry[:3])
-        return [(written, event) for _, _, _, written, event in found]
+        return events_in_order(self.writers, types)
 
     def keys(self, space: str = METRIC) -> list[str]:
         """The names of all metrics, sorted; without those whose points are all deleted."""

@@ -9,6 +9,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
+from trackway.backend.file._order import began
 from trackway.backend.file.format import METRIC, Event
 from trackway.backend.file.reader import read_event
 from trackway.backend.file.run_logs import Columns, Part, Written, as_declared, parts_of
@@ -120,15 +121,13 @@ class View:
                 tail = self._tails.get(run, {}).get(line.log)
                 if headers[line.log] is None and tail is not None:
                     headers[line.log] = tail.reader.header
-            ranked = sorted(
-                lines, key=lambda ln: (h.created if (h := headers[ln.log]) else 0.0, ln.name)
-            )
+            ranked = sorted(lines, key=lambda line: began(headers[line.log], Path(line.name)))
             known = self._orders[run] = {
                 line.log: (place, h.attempt if (h := headers[line.log]) else 1)
                 for place, line in enumerate(ranked)
             }
-            began = [h.created for h in headers.values() if h is not None and h.role != "editor"]
-            self._started[run] = min(began, default=0.0)
+            starts = [h.created for h in headers.values() if h is not None and h.role != "editor"]
+            self._started[run] = min(starts, default=0.0)
         return known
 
     def started(self, run: int) -> float:

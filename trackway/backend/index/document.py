@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 import numpy as np
 
+from trackway.backend.file._order import began, events_in_order
 from trackway.backend.file.deletions import DELETION_EVENTS, Deletions
 from trackway.backend.file.format import METRIC, Event, Header, big_integer, decode_event
 from trackway.backend.file.reader import Rows
@@ -68,21 +69,11 @@ class ToldLogs:
     """
 
     def __init__(self, logs: Iterable[ToldLog]) -> None:
-        self.writers = sorted(
-            logs, key=lambda log: (log.header.created if log.header else 0.0, log.path)
-        )
+        self.writers = sorted(logs, key=lambda log: began(log.header, log.path))
 
     def events(self, types: Iterable[str] | None = None) -> list[tuple[ToldLog, Event]]:
         """The events of these types (or all), in the order of ``RunLogs.events``."""
-        wanted = None if types is None else frozenset(types)
-        found = [
-            (event.time, number, offset, log, event)
-            for number, log in enumerate(self.writers)
-            for offset, event in log.events
-            if wanted is None or event.type in wanted
-        ]
-        found.sort(key=lambda entry: entry[:3])
-        return [(log, event) for _, _, _, log, event in found]
+        return events_in_order(self.writers, types)
 
     @property
     def damaged(self) -> int:

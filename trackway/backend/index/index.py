@@ -22,7 +22,6 @@ from trackway.backend.index.contract import (
     IndexDamagedError,
     IndexReplacedError,
     IndexStore,
-    Reading,
     RunRef,
 )
 from trackway.backend.index.document import ToldLog, rejudged, row_of, unpack_document
@@ -226,15 +225,6 @@ class Index:
         self._begin()
 
     @contextlib.contextmanager
-    def _reading(self) -> Iterator[Reading]:
-        """A block of the store; nothing else is touched in it, so what fails is the store."""
-        try:
-            with self._store.read() as reading:
-                yield reading
-        except OSError as error:
-            raise IndexUnwritableError(f"the index cannot be read: {error}") from error
-
-    @contextlib.contextmanager
     def _view(self, refs: Collection[RunRef]) -> Iterator[View]:
         """These runs as they are now. A run that is not there is not among the view's."""
         with self._lock:
@@ -247,7 +237,7 @@ class Index:
                 }
                 if len(refs) == 1 and (error := self._indexer.unreadable.get(next(iter(refs)))):
                     raise error
-                with self._reading() as reading:
+                with self._indexer.reading() as reading:
                     if not self._indexer.joins(reading, numbers):
                         continue
                     if reading.revision() != self._started_at:
@@ -332,7 +322,7 @@ class Index:
     def _current_rows(self) -> Rows:
         with self._lock:
             self._look()
-            with self._reading() as reading:
+            with self._indexer.reading() as reading:
                 revision = reading.revision()
             if self.kept and revision != self._weighed:
                 self._weighed = revision
@@ -340,7 +330,7 @@ class Index:
                     remake_snapshot(self._store)
             over = self._live_rows()
             rows = self._rows
-            with self._reading() as reading:
+            with self._indexer.reading() as reading:
                 # Rows that stayed are the same objects, so comparing them takes no time.
                 if rows is None or rows.revision != reading.revision() or rows.over != over:
                     present = list(self._indexer.refs)
@@ -367,7 +357,7 @@ class Index:
             else:
                 self._live[run] = entry.judged(self.root, ref, now)
         if unread:
-            with self._reading() as reading:
+            with self._indexer.reading() as reading:
                 for document in reading.documents(unread):
                     ref = ran[document.run]
                     row = unpack_document(document.data)
@@ -384,7 +374,7 @@ class Index:
     def _running(self) -> frozenset[int]:
         """Runs that ran when their rows were made: their silence is judged anew."""
         if self._rows is None:
-            with self._reading() as reading:
+            with self._indexer.reading() as reading:
                 rows = Rows(self._store_columns, reading, list(self._indexer.refs), {}, None)
             self._rows = rows
         return self._rows.running

@@ -118,7 +118,7 @@ class Indexer:
 
     def sync(self) -> None:
         """Take over what other processes put into the index."""
-        with self._read() as reading:
+        with self.reading() as reading:
             revision = reading.revision()
             if revision == self._revision:
                 return
@@ -335,7 +335,7 @@ class Indexer:
                 self._wait(tail)
 
     def _tail(self, ref: RunRef, name: str, log: int) -> Tail:
-        with self._read() as reading:
+        with self.reading() as reading:
             state = reading.states([log]).get(log)
         return Tail(log, self.numbers[ref], self.root / ref.project / ref.id / name, state)
 
@@ -367,7 +367,7 @@ class Indexer:
         """Points were deleted: every log whose points that concerns is taken in anew."""
         self._flush()
         number = self.numbers[ref]
-        with self._read() as reading:
+        with self.reading() as reading:
             fingerprint = run_deletions(reading, number, read).fingerprint
             states = reading.states(self._logs[ref].values())
         mine = {tail.log: tail for tail in read}
@@ -396,7 +396,8 @@ class Indexer:
                 self._covered[self.refs[run]][line.name] = Seen(0, 0, 0)
 
     @contextmanager
-    def _read(self) -> Iterator[Reading]:
+    def reading(self) -> Iterator[Reading]:
+        """A block of the store; nothing else is touched in it, so what fails is the store."""
         try:
             with self.store.read() as reading:
                 yield reading

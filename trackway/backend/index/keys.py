@@ -8,6 +8,7 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from trackway.backend.file.deletions import fits
 from trackway.errors import ArgumentError
 
 __all__ = ["KeyNames", "Names", "glob_matches"]
@@ -124,19 +125,8 @@ class KeyNames:
 
 def glob_matches(pattern: str, name: str) -> bool:
     """Whether a name matches a pattern in which only ``*`` is special; in linear time."""
-    first, *middle = pattern.split("*")
-    if not middle:
-        return pattern == name
-    last = middle.pop()
-    if len(name) < len(first) + len(last) or not (name.startswith(first) and name.endswith(last)):
-        return False
-    at, end = len(first), len(name) - len(last)
-    for part in middle:
-        at = name.find(part, at, end)
-        if at < 0:
-            return False
-        at += len(part)
-    return True
+    pieces = pattern.split("*")
+    return pattern == name if len(pieces) == 1 else fits(name, pieces)
 
 
 def _check(offset: int, limit: int | None) -> None:
