@@ -24,6 +24,7 @@ if TYPE_CHECKING:
         NotFoundError,
         TrackwayError,
     )
+    from trackway.integrations.autolog import autolog
     from trackway.types import Settings, __version__
 
 __all__ = [
@@ -36,6 +37,7 @@ __all__ = [
     "Settings",
     "TrackwayError",
     "__version__",
+    "autolog",
     "config",
     "define_metric",
     "finish",
@@ -50,6 +52,7 @@ _HOMES = {
     "Run": "trackway.core.run",
     "Settings": "trackway.types",
     "__version__": "trackway.types",
+    "autolog": "trackway.integrations.autolog",
     "init": "trackway.core.init",
     **dict.fromkeys(
         ("config", "define_metric", "finish", "log", "run", "summary"), "trackway.core.current"

@@ -21,7 +21,7 @@ import msgspec
 
 from trackway.core._guard import guard
 
-__all__ = ["End", "end_of", "of_process", "watch_for_end"]
+__all__ = ["LEFT", "End", "end_of", "of_process", "spoke", "watch_for_end"]
 
 LONGEST_TRACEBACK: Final = 64 << 10
 
@@ -33,6 +33,17 @@ class End(msgspec.Struct, frozen=True):
     exit_code: int | None = None
     exception: dict[str, str] | None = None
     at_exit: bool = False
+
+
+LEFT: Final = End(
+    state="failed",
+    exception={
+        "type": "",
+        "message": "training was left by an exception that the program caught",
+        "traceback": "",
+    },
+)
+"""How a run ends that was opened for a training which did not end."""
 
 
 class _Watch:
@@ -168,3 +179,8 @@ def _script_ran_to_its_end() -> bool:
         "-c",
     )
     return started_as_script and not hasattr(main, "__file__")
+
+
+def spoke() -> bool:
+    """Whether the program has ended itself by ``sys.exit``, and so said how it went."""
+    return _watch.exit_code is not None and not _script_ran_to_its_end()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Mapping
 from typing import Any
 
@@ -79,11 +80,15 @@ def _checked(settings: Settings) -> Settings:
 
 
 def process_rank() -> int:
-    """This process's rank in its distributed job as its launcher says it; 0 outside one.
+    """This process's rank in its distributed job; 0 outside one.
 
-    Asked in order: torchrun and most launchers, Slurm (more than one task), Open MPI, MPICH,
+    Asked in order: PyTorch's process group, where there is one; then what the launcher says in the
+    environment: torchrun and most launchers, Slurm (more than one task), Open MPI, MPICH,
     then launchers that tell the local and the node's rank only.
     """
+    rank = _group_rank()
+    if rank is not None:
+        return rank
     environ = os.environ
     if (environ.get("SLURM_NTASKS") or "1") != "1" and "RANK" not in environ:
         rank = _number(environ.get("SLURM_PROCID"))
@@ -96,6 +101,17 @@ def process_rank() -> int:
     local = _number(environ.get("LOCAL_RANK")) or 0
     node = _number(environ.get("NODE_RANK")) or _number(environ.get("GROUP_RANK")) or 0
     return local + node * max(1, _number(environ.get("LOCAL_WORLD_SIZE")) or 1)
+
+
+def _group_rank() -> int | None:
+    """The rank in PyTorch's process group, if PyTorch is loaded and has one."""
+    distributed: Any = sys.modules.get("torch.distributed")
+    try:
+        if distributed is not None and distributed.is_available() and distributed.is_initialized():
+            return int(distributed.get_rank())
+    except (AttributeError, RuntimeError, ValueError):  # half imported, or being torn down
+        pass
+    return None
 
 
 def _number(text: str | None) -> int | None:

@@ -19,7 +19,7 @@ import msgspec
 from trackway.backend.file.format import EXACT, FRAME, ROW
 from trackway.backend.file.writer import MOST_DECLARED, SLOW_WRITE_S, LogWriter, split_names
 from trackway.core._described import Described
-from trackway.core._end import End, end_of, of_process
+from trackway.core._end import LEFT, End, end_of, of_process, spoke
 from trackway.core._guard import guard, guarded_log, note, tell, troubles
 from trackway.core._tree import Tree
 from trackway.core._values import (
@@ -123,6 +123,7 @@ class Run(Described):
         self._skipped = 0
         self._refused: dict[str, int] = {}
         self._finished = False
+        self._unended = False  # opened for a training that has not come to its end
         self._troubles_before = {(t.place, t.reason): t.count for t in troubles()}
         self._settings: Settings = Settings()
         self._console: Console | None = None
@@ -452,6 +453,14 @@ class Run(Described):
         who = (str(self.root), self.project, self.id, self.attempt, self.rank)
         return _attach, (*who, self._fields, self.config.as_dict(), self._settings)
 
+    def __copy__(self) -> Run:
+        """A copy of what holds a run holds the same run."""
+        return self
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Run:
+        """A copy of what holds a run holds the same run."""
+        return self
+
     # -- the end ---------------------------------------------------------------------------
 
     def flush(self, *, durable: bool = False) -> bool:
@@ -591,6 +600,8 @@ class Run(Described):
         end = End()
         with guard("finish"):
             end = msgspec.structs.replace(of_process(), at_exit=True)
+            if self._unended and end.state == "finished" and not spoke():
+                end = LEFT
         self._end(end)
 
 
