@@ -10,7 +10,7 @@ needs := pyproject.toml constraints.txt scripts/environment
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help demo test lint types contracts format check bench clean
+.PHONY: help demo test bare lint types contracts format check bench clean
 
 help: ## This list
 	@grep -hE '^[a-z]+:.*##' Makefile | sed -E 's/^([a-z]+):.*## /\1|/' | \
@@ -33,6 +33,9 @@ test: .venv/.tests ## Run all tests, with coverage (PYTEST_FLAGS="-k name" for s
 	@$(python) scripts/left_out.py
 	@$(python) -m pytest --cov --cov-report=term-missing $(PYTEST_FLAGS)
 
+bare: .venv/.tools ## Install the wheel alone and try it without any framework
+	@scripts/bare_install
+
 lint: .venv/.tools ## Check style and formatting
 	$(python) -m ruff check .
 	$(python) -m ruff format --check .
@@ -47,7 +50,7 @@ format: .venv/.tools ## Fix what can be fixed by itself
 	$(python) -m ruff check --fix .
 	$(python) -m ruff format .
 
-check: lint types contracts test ## All checks
+check: lint types contracts bare test ## All checks
 
 bench: .venv/.tests ## Measure against the budgets
 	$(python) -m benchmarks

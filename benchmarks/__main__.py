@@ -14,7 +14,17 @@ from typing import Final
 from benchmarks._figures import Figure, circumstances, table
 from benchmarks._trackers import PEERS, ROOT
 
-NAMES: Final = ("log_call", "loop", "startup", "memory", "disk", "read", "kill", "index")
+NAMES: Final = (
+    "log_call",
+    "loop",
+    "startup",
+    "memory",
+    "disk",
+    "read",
+    "kill",
+    "index",
+    "integrations",
+)
 
 
 def main() -> None:

@@ -355,3 +355,20 @@ def until_killed(channel: Channel, who: str, counter: str, keys: int, pause_s: f
         if pause_s:
             due += pause_s
             time.sleep(max(0.0, due - clock()))  # meanwhile threads of the tracker may work
+
+
+# -- integrations --------------------------------------------------------------------------
+
+
+def train(channel: Channel, who: str, framework: str, repeats: int) -> None:
+    """Train with a framework, turn by turn."""
+    from benchmarks import _frameworks
+
+    _frameworks.train(channel, who, framework, repeats)
+
+
+def watched(channel: Channel, who: str, model: str, every: int | None) -> None:
+    """Train a network whose gradients are watched, turn by turn."""
+    from benchmarks import _frameworks
+
+    _frameworks.watched(channel, who, model, every)

@@ -12,6 +12,18 @@ FRAMEWORKS = {
     "jax": "jax",
     "tensorflow": "tensorflow-cpu",
     "sklearn": "scikit-learn",
+    "keras": "keras",
+    "lightning": "lightning",
+    "pytorch_lightning": "pytorch-lightning",
+    "transformers": "transformers",
+    "accelerate": "accelerate",
+    "datasets": "datasets",
+    "peft": "peft",
+    "xgboost": "xgboost-cpu",
+    "lightgbm": "lightgbm",
+    "catboost": "catboost",
+    "optuna": "optuna",
+    "matplotlib": "matplotlib",
 }
 
 
