@@ -10,7 +10,7 @@ needs := pyproject.toml constraints.txt scripts/environment
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help demo test bare lint types contracts format check bench clean
+.PHONY: help demo test bare lowest lint types contracts format check bench clean
 
 help: ## This list
 	@grep -hE '^[a-z]+:.*##' Makefile | sed -E 's/^([a-z]+):.*## /\1|/' | \
@@ -36,6 +36,9 @@ test: .venv/.tests ## Run all tests, with coverage (PYTEST_FLAGS="-k name" for s
 bare: .venv/.tools ## Install the wheel alone and try it without any framework
 	@scripts/bare_install
 
+lowest: ## Run the integrations' tests with the oldest supported versions
+	@scripts/lowest
+
 lint: .venv/.tools ## Check style and formatting
 	$(python) -m ruff check .
 	$(python) -m ruff format --check .
@@ -56,7 +59,7 @@ bench: .venv/.tests ## Measure against the budgets
 	$(python) -m benchmarks
 
 clean: ## Remove the environment and everything the checks left; runs stay
-	rm -rf .venv .coverage .coverage.* .hypothesis .mypy_cache .pytest_cache .ruff_cache \
+	rm -rf .venv .venv-lowest-* .coverage .coverage.* .hypothesis .mypy_cache .pytest_cache .ruff_cache \
 		.import_linter_cache htmlcov
 
 .venv/.demo: $(needs)
