@@ -14,7 +14,16 @@ from __future__ import annotations
 TYPE_CHECKING = False  # as type checkers read it, without the cost of importing typing
 if TYPE_CHECKING:
     from trackway.api import Api
-    from trackway.core.current import config, define_metric, finish, log, run, summary
+    from trackway.core.current import (
+        config,
+        define_metric,
+        finish,
+        log,
+        run,
+        summary,
+        unwatch,
+        watch,
+    )
     from trackway.core.init import init
     from trackway.core.run import Run
     from trackway.errors import (
@@ -45,6 +54,8 @@ __all__ = [
     "log",
     "run",
     "summary",
+    "unwatch",
+    "watch",
 ]
 
 _HOMES = {
@@ -55,7 +66,8 @@ _HOMES = {
     "autolog": "trackway.integrations.autolog",
     "init": "trackway.core.init",
     **dict.fromkeys(
-        ("config", "define_metric", "finish", "log", "run", "summary"), "trackway.core.current"
+        ("config", "define_metric", "finish", "log", "run", "summary", "unwatch", "watch"),
+        "trackway.core.current",
     ),
     **dict.fromkeys(
         ("ArgumentError", "FormatError", "MissingExtraError", "NotFoundError", "TrackwayError"),

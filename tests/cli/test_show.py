@@ -23,6 +23,10 @@ TITLES = (
     "Config",
     "Metrics",
     "Summary",
+    "Model",
+    "Checkpoints",
+    "Tables",
+    "Gradients",
     "Git",
     "Environment",
     "Packages",
@@ -556,3 +560,53 @@ def test_points_that_are_not_shown_are_counted(trackway: Command, record: Record
         "4 points logged again at their step, or taken back by a later attempt: "
         "export --attempts all --repeats all"
     )
+
+
+# -- what integrations record ----------------------------------------------------------------------
+
+
+def with_records(run: Recording) -> Recording:
+    """A model, two checkpoints, two tables, and gradients that went bad."""
+    run.event("model", name="model", about={"class": "Net", "parameters": 1200, "trainable": 200})
+    common = {"modified": None, "epoch": None, "metric": "val/acc", "removed": False}
+    for step, score, aliases in ((1000, 0.5, ["latest", "best"]), (2000, 0.25, ["latest"])):
+        run.event(
+            "checkpoint",
+            step,
+            path=f"/runs/{step}.pt",
+            bytes=2048,
+            step=step,
+            score=score,
+            aliases=aliases,
+            **common,
+        )
+    for step in (1, 2):
+        fields = {"name": "confusion", "step": step, "kind": None, "about": {}}
+        run.event("table", step, rows=2, first=0, columns=[["a", [1, 2]]], **fields)
+    run.rows("gradients/norm", [2.0, 1.5])
+    run.summary(**{"gradients/first_nonfinite": {"parameter": "head.\x1bweight", "step": 7}})
+    return run
+
+
+def test_what_integrations_record(trackway: Command, record: Record) -> None:
+    """Model, named checkpoints, tables and gradients each have a short section."""
+    with_records(record()).end()
+    page = sections(trackway("show", "abc12345"))
+    assert page["Model"][1:] == ["model  Net, 1,200 parameters, 200 trainable"]
+    assert page["Checkpoints"] == [
+        "2 checkpoints written",
+        "best    /runs/1000.pt, step 1,000, val/acc 0.5, 2.0 KiB",
+        "latest  /runs/2000.pt, step 2,000, val/acc 0.25, 2.0 KiB",
+    ]
+    assert page["Tables"][1:] == ["confusion  2 rows, at 2 steps"]
+    assert fact(page["Gradients"], "gradients/norm") == "1.5 at step 1"
+    assert fact(page["Gradients"], "gradients/first_nonfinite") == r"head.\x1bweight at step 7"
+
+
+def test_records_as_json(trackway: Command, record: Record) -> None:
+    """The document has models, checkpoints with their names, and which tables there are."""
+    with_records(record()).end()
+    document = trackway.json("show", "abc12345", "--json")
+    assert document["models"][0]["about"]["parameters"] == 1200
+    assert [each["aliases"] for each in document["checkpoints"]] == [["best"], ["latest"]]
+    assert document["tables"] == [{"name": "confusion", "kind": None, "steps": [1, 2], "rows": 2}]

@@ -17,20 +17,25 @@ from trackway.api._compare import MISSING, Comparison
 from trackway.api._history import History, Metric, Series
 from trackway.api._run import ConsoleLine, StoredEvent, StoredRun
 from trackway.api._runs import RunGroup, Runs
+from trackway.api._stored import Checkpoint, StoredModel, StoredTable, TableName
 
 if TYPE_CHECKING:
     from trackway.api._answers import GroupsAnswer, SeriesAnswer
     from trackway.api._export_folder import ExportReport
+    from trackway.api._histograms import Histogram, Histograms
     from trackway.backend.index.expression import FilterError
 
 __all__ = [
     "MISSING",
     "Api",
+    "Checkpoint",
     "Comparison",
     "ConsoleLine",
     "ExportReport",
     "FilterError",
     "GroupsAnswer",
+    "Histogram",
+    "Histograms",
     "History",
     "Metric",
     "RunGroup",
@@ -38,13 +43,18 @@ __all__ = [
     "Series",
     "SeriesAnswer",
     "StoredEvent",
+    "StoredModel",
     "StoredRun",
+    "StoredTable",
+    "TableName",
 ]
 
 _HOMES = {
     "ExportReport": "trackway.api._export_folder",
     "FilterError": "trackway.backend.index.expression",
     "GroupsAnswer": "trackway.api._answers",
+    "Histogram": "trackway.api._histograms",
+    "Histograms": "trackway.api._histograms",
     "SeriesAnswer": "trackway.api._answers",
 }
 """What is imported when it is first used: an Api alone does not need it."""

@@ -21,6 +21,7 @@ __all__ = [
     "check_filter",
     "check_numbers",
     "check_root",
+    "check_text",
     "check_whole",
     "near",
     "no_run",
@@ -57,6 +58,12 @@ def check_filter(filter: object) -> None:
             f"filter={filter!r}: it is an expression as text, such as 'config.lr < 0.01'; "
             "see docs/filter.md"
         )
+
+
+def check_text(argument: str, value: object) -> None:
+    """Raise ArgumentError unless this is a text."""
+    if not isinstance(value, str):
+        raise ArgumentError(f"{argument}={value!r}: it is a text")
 
 
 def check_whole(argument: str, value: object) -> None:

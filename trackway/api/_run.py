@@ -14,6 +14,7 @@ from trackway.api._asked import check_numbers, near, series_options, texts
 from trackway.api._history import History, Metric, axis_metric, column_names, resolve
 from trackway.api._opened import opened_index
 from trackway.api._places import Places, taken
+from trackway.api._recorded import Recorded
 from trackway.api._samples import sampled
 from trackway.backend.file.blobs import BlobStore
 from trackway.backend.file.edits import UNCHANGED, Editor
@@ -65,7 +66,7 @@ class StoredEvent:
     attempt: int = 1
 
 
-class StoredRun:
+class StoredRun(Recorded):
     """A run in a folder.
 
     What it is called and how it went is read once, and again after ``refresh``. Points, console

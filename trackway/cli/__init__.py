@@ -22,6 +22,7 @@ _COMMANDS: Final = {
     "ls": "List runs, newest first, with what tells them apart.",
     "show": "Show everything needed to explain and repeat a run.",
     "compare": "Show in what runs differ.",
+    "run": "Run a program as Python does, its trainings recorded.",
     "watch": "Follow a run in the terminal while it runs.",
     "export": "Write runs as CSV, JSON lines or Parquet, exactly.",
     "sql": "Ask all runs and their points in SQL.",
@@ -29,6 +30,7 @@ _COMMANDS: Final = {
     "rm": "Remove runs for good, or hide some of their points.",
     "compact": "Reclaim the bytes of what was deleted.",
     "verify": "Check every byte of every log.",
+    "integrations": "List the frameworks that are recorded by themselves.",
 }
 
 _EPILOG: Final = """\b

@@ -15,6 +15,7 @@ from trackway.api import Api, StoredRun
 from trackway.api._document import run_document
 from trackway.api._verify import damaged_bytes
 from trackway.cli import _circumstances as around
+from trackway.cli import _records as recorded
 from trackway.cli import _sections as about
 from trackway.cli._options import api_option, as_json, json_option
 from trackway.cli._parts import Section
@@ -118,6 +119,10 @@ def _print_page(api: Api, run: StoredRun) -> None:
         about.config(run),
         about.metrics(run, screen.width),
         about.summary(run),
+        recorded.model(run),
+        recorded.checkpoints(run),
+        recorded.tables(run),
+        recorded.gradients(run),
         around.git(run),
         around.environment(run),
         around.packages(run),
@@ -143,6 +148,7 @@ def _document(api: Api, run: StoredRun) -> dict[str, Any]:
     return {
         **run_document(run),
         "metrics": _part_document(run, "metrics"),
+        **recorded.document(run),
         "system": samples,
         "console": {
             "lines": len(lines),

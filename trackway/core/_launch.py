@@ -54,6 +54,9 @@ main(*map(int, sys.argv[2:]))
 os._exit(0)
 """
 
+_STARTUP: Final = str(Path("trackway", "integrations", "autolog", "startup"))
+"""What ``trackway run`` puts on PYTHONPATH: the companion and git are no part of the program."""
+
 _WITHHELD: Final = ("PYTHON", "COVERAGE_", "COV_CORE_")
 _PASSED: Final = frozenset(
     {
@@ -176,6 +179,9 @@ def _split_environment() -> tuple[dict[str, str], dict[str, str]]:
     for name, value in os.environ.items():
         keep = name in _PASSED or not name.startswith(_WITHHELD)
         (passed if keep else withheld)[name] = value
+    if "PYTHONPATH" in passed:
+        entries = passed["PYTHONPATH"].split(os.pathsep)
+        passed["PYTHONPATH"] = os.pathsep.join(e for e in entries if not e.endswith(_STARTUP))
     return passed, withheld
 
 

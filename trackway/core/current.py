@@ -1,13 +1,15 @@
 """The run that was begun last and is still open, as module-level names.
 
 ``tw.run``, ``tw.config`` and ``tw.summary`` are looked up anew each time; ``tw.log``,
-``tw.define_metric`` and ``tw.finish`` call it.
+``tw.define_metric``, ``tw.watch``, ``tw.unwatch`` and ``tw.finish`` call it.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
 from trackway.core._guard import note
@@ -16,9 +18,11 @@ if TYPE_CHECKING:
     from trackway.core._tree import Tree
     from trackway.core.run import Run
 
-__all__ = ["config", "define_metric", "finish", "log", "run", "summary"]
+__all__ = ["apart", "config", "define_metric", "finish", "log", "run", "summary"]
 
 _open: list[Run] = []
+
+_apart: ContextVar[list[Run] | None] = ContextVar("trackway_runs_apart", default=None)
 
 if TYPE_CHECKING:
     run: Run | None
@@ -28,7 +32,12 @@ if TYPE_CHECKING:
 
 def opened(new: Run) -> None:
     """The run is the current one until it is finished."""
-    _open.append(new)
+    mine = _apart.get()
+    if mine is None:
+        _open.append(new)
+    else:
+        mine.append(new)
+        _open.insert(0, new)  # for other threads, whatever else is open comes before it
     new._at_finish = _closed
 
 
@@ -41,9 +50,34 @@ def _closed(old: Run) -> None:
         stop_watching()
 
 
+@contextmanager
+def apart() -> Iterator[None]:
+    """A run begun in the block is the current one in this thread alone.
+
+    For runs that several threads record at once, each its own.
+    """
+    token = _apart.set([])
+    try:
+        yield
+    finally:
+        _apart.reset(token)
+
+
 def open_runs() -> list[Run]:
-    """Every run that is not finished, in the order they were begun."""
-    return list(_open)
+    """Every run that is not finished, in the order they were begun; the last is the current one.
+
+    Those begun ``apart`` come first, but for this thread's own, which come last.
+    """
+    every = list(_open)
+    mine = [each for each in _apart.get() or () if each in every]
+    return [each for each in every if each not in mine] + mine
+
+
+def _last() -> Run | None:
+    for each in reversed(_apart.get() or ()):
+        if each in _open:
+            return each
+    return _open[-1] if _open else None
 
 
 def end_all() -> None:
@@ -63,17 +97,19 @@ if hasattr(os, "register_at_fork"):
 
 def __getattr__(name: str) -> Any:
     if name == "run":
-        return _open[-1] if _open else None
+        return _last()
     if name in ("config", "summary"):
-        if not _open:
+        found = _last()
+        if found is None:
             raise AttributeError(f"trackway.{name}: no run is open; call trackway.init() first")
-        return getattr(_open[-1], name)
+        return getattr(found, name)
     raise AttributeError(name)
 
 
 def _current(call: str) -> Run | None:
-    if _open:
-        return _open[-1]
+    found = _last()
+    if found is not None:
+        return found
     note(
         call,
         "no run",
@@ -96,9 +132,22 @@ def define_metric(name: str, step_metric: str | None = None, **rules: Any) -> No
         current.define_metric(name, step_metric, **rules)
 
 
+def watch(models: Any, optimizer: Any = None, **options: Any) -> Any:
+    """``Run.watch`` of the current run; None without one."""
+    current = _current("watch")
+    return None if current is None else current.watch(models, optimizer, **options)
+
+
+def unwatch(models: Any = None) -> None:
+    """``Run.unwatch`` of the current run; without one, does nothing."""
+    if _open:
+        _open[-1].unwatch(models)
+
+
 def finish(
     exit_code: int | None = None, timeout_s: float = 10.0, quiet: bool | None = None
 ) -> None:
     """``Run.finish`` of the current run; without one, does nothing."""
-    if _open:
-        _open[-1].finish(exit_code, timeout_s, quiet)
+    found = _last()
+    if found is not None:
+        found.finish(exit_code, timeout_s, quiet)

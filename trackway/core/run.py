@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import operator
+import sys
 import threading
 import time as clock
 from collections import deque
 from collections.abc import Callable, Mapping
+from importlib import import_module
 from itertools import count
 from pathlib import Path
 from time import time
@@ -397,6 +399,36 @@ class Run(Described):
                 "hidden": bool(hidden),
             }
             self._event("define", fields)
+
+    def watch(self, models: Any, optimizer: Any = None, **options: Any) -> Any:
+        """Record what happens to a PyTorch model while it trains, from now on.
+
+        Gradients, updates and learning rates are read where the optimizer has just used them.
+
+        Args:
+            models: The model, or several.
+            optimizer: The optimizer, or several; found by themselves, if not given.
+            **options: ``log``, ``every``, ``histograms``, ``update_ratio``, ``budget``, ``prefix``
+                and more, as ``trackway.integrations.pytorch.watch`` says.
+
+        Returns:
+            What watches; its ``close()`` ends that.
+
+        Raises:
+            ArgumentError: An argument is wrong.
+            MissingExtraError: PyTorch is not installed.
+        """
+        # By name and when called: nothing here depends on integrations, which depend on this.
+        integration = import_module("trackway.integrations.pytorch")
+        return integration.watch(models, optimizer, run=self, **options)
+
+    def unwatch(self, models: Any = None) -> None:
+        """No longer watch these models; all of them by default."""
+        # Without the hooks' module nothing was ever watched.
+        hooks = sys.modules.get("trackway.integrations.pytorch._hooks")
+        if hooks is not None:
+            with guard("watch"):
+                hooks.unwatch(self, models)
 
     @property
     def disabled(self) -> bool:

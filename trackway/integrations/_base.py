@@ -14,12 +14,10 @@ from trackway.core._end import LEFT
 from trackway.core._guard import guard
 from trackway.core.run import Run
 from trackway.errors import ArgumentError, MissingExtraError
+from trackway.integrations._patch import defaults, watchers
 from trackway.integrations._versions import FRAMEWORKS
 
 __all__ = ["RunHandle", "named", "requires", "training_under_way"]
-
-defaults: dict[str, Any] = {}
-"""What ``autolog`` was told about runs that integrations open themselves: arguments of ``init``."""
 
 
 @contextmanager
@@ -95,12 +93,24 @@ class RunHandle:
 
     # -- the training ----------------------------------------------------------------------
 
-    def begin(self, *, ends: bool = True, **fields: Any) -> bool:
+    def begin(
+        self,
+        *,
+        ends: bool = True,
+        keep: bool = False,
+        fresh: bool = False,
+        beside: bool = False,
+        **fields: Any,
+    ) -> bool:
         """A training begins.
 
         Args:
             ends: Whether ``end`` will be called. If so, a run of its own whose training was left
                 by an exception ends as failed, at the next training or with the program.
+            keep: A run that ``ensure`` has opened is that of this training; otherwise it is taken
+                for what an earlier one has left.
+            fresh: A run of its own also where another one is open, unless one was passed in.
+            beside: Another object of ours has begun this very training already, and stays with it.
             **fields: Arguments of ``trackway.init`` that the framework knows, for a run of its own.
 
         Returns:
@@ -108,10 +118,12 @@ class RunHandle:
         """
         with guard(self.name):
             entry = _entry(self.roots)
-            if self._run is not None:
+            if self._run is not None and not keep:
                 self._left()
-            _sweep(entry)
-            self._open(fields)
+            if not beside:
+                _sweep(entry)
+            if self._run is None:
+                self._open(fields, fresh)
             if ends:
                 _under_way.append(_Training(self, entry))
                 if self._own and self._run is not None:
@@ -131,12 +143,15 @@ class RunHandle:
         """Whether there is anything to record into: not on a rank other than zero."""
         return self._run is not None and not self._run.disabled
 
-    def _open(self, fields: dict[str, Any]) -> None:
-        runs = current.open_runs()
+    def _open(self, fields: dict[str, Any], fresh: bool = False) -> None:
+        runs = [] if fresh else current.open_runs()
         self._run = self._given or (runs[-1] if runs else None)
         if self._run is None:
             self._run = self._opened(fields)
             self._own = True
+        if not self._run.disabled:
+            for told in watchers:
+                told(self._run, self._own)
 
     def _opened(self, fields: dict[str, Any]) -> Run:
         from trackway.core.init import init

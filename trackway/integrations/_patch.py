@@ -9,11 +9,20 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from trackway.core._guard import guard
 
-__all__ = ["Call", "Patches"]
+if TYPE_CHECKING:
+    from trackway.core.run import Run
+
+__all__ = ["Call", "Patches", "defaults", "watchers"]
+
+defaults: dict[str, Any] = {}
+"""What ``autolog`` was told about runs that integrations open themselves: arguments of ``init``."""
+
+watchers: list[Callable[[Run, bool], None]] = []
+"""Called with each run that an integration opens or joins, and whether it is its own to end."""
 
 
 class Call:
@@ -61,10 +70,18 @@ class Patches:
         *,
         before: Callable[[Call], None] | None = None,
         after: Callable[[Call], None] | None = None,
+        around: Callable[[Callable[..., Any]], Callable[..., Any]] | None = None,
     ) -> None:
         """Put ``before`` and ``after`` around a function of a module, or a method of a class.
 
         A second call for the same owner and attribute does nothing while the first one stands.
+
+        Args:
+            owner: The module or class.
+            attribute: The function's name there.
+            before: Called with the call before the original.
+            after: Called with the call behind it, however it ended.
+            around: Gets the function that is to be put there, and gives what is put there.
         """
         original = owner.__dict__[attribute]
         if isinstance(original, (staticmethod, classmethod)):
@@ -72,6 +89,8 @@ class Patches:
         if getattr(original, "_trackway_patches", None) is self:
             return
         wrapper = _wrapper(self, original, before, after)
+        if around is not None:
+            wrapper = around(wrapper)
         setattr(owner, attribute, wrapper)
         self.points.append(f"{_name(owner)}.{attribute}")
 

@@ -53,7 +53,7 @@ FRAMEWORKS: Final[dict[str, Framework]] = {
             ("transformers",),
             "4.45",
             "5.23.0",
-            ("transformers.trainer_callback",),
+            ("transformers.trainer_callback", "transformers.integrations.integration_utils"),
         ),
         Framework(
             "accelerate",

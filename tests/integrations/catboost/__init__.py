@@ -1,0 +1,5 @@
+"""The catboost integration, with the real framework."""
+
+import pytest
+
+pytest.importorskip("catboost")

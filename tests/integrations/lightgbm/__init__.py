@@ -1,0 +1,5 @@
+"""The lightgbm integration, with the real framework."""
+
+import pytest
+
+pytest.importorskip("lightgbm")

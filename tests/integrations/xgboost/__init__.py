@@ -1,0 +1,5 @@
+"""The xgboost integration, with the real framework."""
+
+import pytest
+
+pytest.importorskip("xgboost")

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterable, Mapping
 from importlib import import_module
 from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
 
 from trackway.core._guard import guard
 from trackway.errors import ArgumentError
-from trackway.integrations import _base
-from trackway.integrations._patch import Patches
+from trackway.integrations._patch import Patches, defaults, watchers
 from trackway.integrations._versions import FRAMEWORKS
+from trackway.integrations.autolog import _arguments
 from trackway.integrations.autolog._finder import Finder, is_loaded
+
+if TYPE_CHECKING:
+    from trackway.core.run import Run
+    from trackway.integrations.autolog._status import Status
 
 __all__ = ["Autolog", "autolog"]
 
@@ -23,8 +29,10 @@ class Autolog:
 
     def __init__(self) -> None:
         self._patches: dict[str, Patches] = {}
+        self._failed: dict[str, str] = {}
         self._finder: Finder | None = None
         self._waiting: dict[str, str] = {}
+        self._told: WeakKeyDictionary[Run, list[str]] = WeakKeyDictionary()
 
     def __call__(
         self,
@@ -48,12 +56,14 @@ class Autolog:
         Raises:
             ArgumentError: There is no framework of that name.
         """
-        chosen = list(FRAMEWORKS) if only is None else list(only)
+        chosen = [only] if isinstance(only, str) else list(FRAMEWORKS if only is None else only)
         unknown = sorted({*chosen, *frameworks} - set(FRAMEWORKS))
         if unknown:
             raise ArgumentError(f"autolog: no framework {unknown}; there are {[*FRAMEWORKS]}")
         self.disable()
-        _base.defaults.update(init or {})
+        defaults.update(init or {})
+        watchers.append(self._run_begun)
+        _arguments.watch()
         for name in chosen:
             options = frameworks.get(name, True)
             if options is False:
@@ -64,25 +74,67 @@ class Autolog:
         sys.meta_path.insert(0, self._finder)
         for trigger in list(self._waiting):
             if is_loaded(trigger):
-                with guard("autolog"):
-                    self._loaded(sys.modules[trigger])
+                self._loaded(sys.modules[trigger])
 
     def _loaded(self, module: ModuleType) -> None:
         name = self._waiting.get(module.__name__)
-        if name is not None and name in self._patches:
+        patches = None if name is None else self._patches.get(name)
+        if name is None or patches is None:
+            return
+        self._failed[name] = "patching it failed"
+        with guard(name):
             patching: Any = import_module(f"trackway.integrations.{name}._autolog")
-            patching.patch(self._patches[name], module)
+            patching.patch(patches, module)
+            del self._failed[name]
+
+    def _run_begun(self, run: Run, own: bool) -> None:
+        """A run was opened or joined by an integration: record there what is patched."""
+        with guard("autolog"):
+            points = [point for patches in self._patches.values() for point in patches.points]
+            if not points or self._told.get(run) == points:
+                return
+            if own and run not in self._told:
+                _arguments.into(run)
+            self._told[run] = points
+            from trackway.integrations.autolog._status import statuses
+
+            frameworks = statuses(self._patches, self._failed, begun=True)
+            run._event("integrations", {"items": [each.as_dict() for each in frameworks]})
+
+    def status(self) -> list[Status]:
+        """What was patched: for each framework its versions, state, points and last error."""
+        from trackway.integrations.autolog._status import statuses
+
+        return statuses(self._patches, self._failed)
 
     def disable(self) -> None:
         """Put every framework back as it was."""
         for patches in self._patches.values():
             patches.undo()
         self._patches.clear()
+        self._failed.clear()
         self._waiting.clear()
-        _base.defaults.clear()
+        defaults.clear()
+        watchers[:] = [each for each in watchers if each != self._run_begun]
+        _arguments.stop()
         if self._finder in sys.meta_path:
             sys.meta_path.remove(self._finder)
         self._finder = None
 
 
 autolog = Autolog()
+
+
+def begin(asked: str | None = None) -> None:
+    """What ``trackway run`` begins in each process, as its options in the environment ask.
+
+    Args:
+        asked: The JSON text in place of the environment's.
+    """
+    import json
+
+    with guard("autolog"):
+        text = os.environ.get("TRACKWAY_AUTOLOG") if asked is None else asked
+        options = json.loads(text) if text else {}
+        without = dict.fromkeys(options.get("without", ()), False)
+        autolog(only=options.get("only"), init=options.get("init"), **without)

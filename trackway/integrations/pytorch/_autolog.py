@@ -1,0 +1,131 @@
+"""``autolog`` for a training loop that was written by hand.
+
+Three points, none of them on the user's objects: the global hook behind every optimizer's step,
+``Optimizer.__init__`` (to know an optimizer before its first step) and ``Tensor.backward``. Loss
+and gradient belong together: what counts for an optimizer's step are the scalars whose ``backward``
+reached its parameters since these were last cleared, which is seen by looking at a few of them.
+While a framework trains whose integration records, all of this is silent.
+"""
+
+from __future__ import annotations
+
+import functools
+import sys
+from collections.abc import Callable
+from types import CodeType, ModuleType
+from typing import TYPE_CHECKING, Any, Final
+
+from trackway.core._guard import guard
+from trackway.integrations._patch import Call, Patches
+
+if TYPE_CHECKING:
+    from trackway.integrations.pytorch._loop import Loops
+
+__all__ = ["patch"]
+
+_SCALER: Final = "torch.amp.grad_scaler"
+
+
+def patch(patches: Patches, module: ModuleType) -> None:
+    """Hook into the optimizers and into ``backward``; ``module`` is ``torch.optim.optimizer``."""
+    points = _Points(patches)
+
+    def stepped(optimizer: Any, args: object, kwargs: object) -> None:
+        points.stepped(optimizer)
+
+    register: Any = module.register_optimizer_step_post_hook  # type: ignore[attr-defined]
+    handle = register(_uncompiled(stepped))
+    patches.registered("torch.optim.optimizer.register_optimizer_step_post_hook", handle.remove)
+    optimizer: Any = module.Optimizer  # type: ignore[attr-defined]
+    patches.wrap(optimizer, "__init__", after=points.made)
+    tensor: Any = sys.modules["torch._tensor"].Tensor
+    patches.wrap(tensor, "backward", before=points.before, after=points.after, around=_uncompiled)
+    points.complete()
+
+
+def _uncompiled(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The function, invisible to ``torch.compile`` where what calls it is compiled.
+
+    The compiler is not imported for it: before somebody else has, nothing is compiled.
+    """
+    disabled: Callable[..., Any] | None = None
+
+    @functools.wraps(function)
+    def called(*args: Any, **kwargs: Any) -> Any:
+        nonlocal disabled
+        if disabled is None:
+            dynamo: Any = sys.modules.get("torch._dynamo")
+            with guard("pytorch"):
+                disabled = getattr(dynamo, "disable", _same)(function)
+            if dynamo is None or disabled is None:
+                disabled = None
+                return function(*args, **kwargs)
+        return disabled(*args, **kwargs)
+
+    _codes.append(called.__code__)
+    return called
+
+
+_codes: list[CodeType] = []
+
+
+def _skip() -> None:
+    """Have the compiler, once it is loaded, leave our wrappers as they are."""
+    skip: Any = getattr(sys.modules.get("torch._dynamo.eval_frame"), "skip_code", None)
+    while skip is not None and _codes:
+        skip(_codes.pop())
+
+
+def _same(function: Callable[..., Any]) -> Callable[..., Any]:
+    return function
+
+
+class _Points:
+    """What is called at the points; ``Loops`` is imported once PyTorch is there as a whole."""
+
+    def __init__(self, patches: Patches) -> None:
+        self._patches = patches
+        self._loops: Loops | None = None
+        self._complete = False
+
+    @property
+    def loops(self) -> Loops:
+        if self._loops is None:
+            from trackway.integrations.pytorch._loop import Loops
+
+            self._loops = Loops(self._patches.options)
+        return self._loops
+
+    def complete(self) -> None:
+        """Patch what may be loaded after the optimizers."""
+        _skip()
+        scaler: Any = getattr(sys.modules.get(_SCALER), "GradScaler", None)
+        if not self._complete and scaler is not None:
+            self._complete = True
+            self._patches.wrap(scaler, "scale", after=self.scaled, around=_uncompiled)
+
+    def made(self, call: Call) -> None:
+        """An optimizer was made."""
+        self.complete()
+        if call.error is None:
+            self.loops.known(call.args[0])
+
+    def before(self, call: Call) -> None:
+        """``backward`` is about to be called on a tensor."""
+        call.state = self.loops.before(*call.args, **call.kwargs)
+
+    def after(self, call: Call) -> None:
+        """``backward`` was called."""
+        if call.state is not None:
+            self.loops.after(call.state, failed=call.error is not None)
+
+    def scaled(self, call: Call) -> None:
+        """A loss was scaled: remember what it was."""
+        if call.error is None and len(call.args) > 1:
+            self.loops.scaled(call.args[1], call.result)
+
+    def stepped(self, optimizer: Any) -> None:
+        """An optimizer made a step."""
+        if self._patches.enabled:
+            with guard("pytorch"):
+                self.loops.stepped(optimizer)
