@@ -4,7 +4,7 @@ import torch
 from accelerate import Accelerator
 from sklearn.datasets import load_digits
 
-import trackway.integrations.accelerate  # makes the name known to accelerate
+import trackway.integrations.accelerate  # noqa: F401 - makes the name known
 
 settings = {"lr": 0.5, "batch_size": 300, "epochs": 3}
 accelerator = Accelerator(cpu=True, log_with="trackway")

@@ -25,6 +25,7 @@ HOSTILE: list[Any] = [
     True,
     -1,
     plain(2**70),
+    plain(10**5000),
     1.5,
     math.nan,
     "x",

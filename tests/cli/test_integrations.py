@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -36,7 +37,12 @@ def test_every_framework_is_listed(trackway: Command) -> None:
 def test_of_a_run(trackway: Command, record: Record) -> None:
     """With a run: what was patched in it, and the errors of ours that it ended with."""
     run = record().named("one").event("integrations", items=[ITEM])
-    trouble = {"place": "pytorch", "reason": "KeyError", "count": 3, "sentence": "it did not work"}
+    trouble: dict[str, Any] = {
+        "place": "pytorch",
+        "reason": "KeyError",
+        "count": 3,
+        "sentence": "it did not work",
+    }
     run.event("trouble", **trouble).end()
     document = trackway.json("integrations", "one")
     assert document["integrations"] == [{**ITEM, "error": "it did not work", "errors": 3}]

@@ -14,6 +14,7 @@ from tests.cli.conftest import BEGAN, Command, Recording
 from trackway.api import Series
 from trackway.cli._spark import buckets, spark
 from trackway.cli._text import moment
+from trackway.core._values import plain
 
 Record = Callable[..., Recording]
 
@@ -606,7 +607,23 @@ def test_what_integrations_record(trackway: Command, record: Record) -> None:
 def test_records_as_json(trackway: Command, record: Record) -> None:
     """The document has models, checkpoints with their names, and which tables there are."""
     with_records(record()).end()
-    document = trackway.json("show", "abc12345", "--json")
+    document = trackway.json("show", "abc12345")
     assert document["models"][0]["about"]["parameters"] == 1200
     assert [each["aliases"] for each in document["checkpoints"]] == [["best"], ["latest"]]
     assert document["tables"] == [{"name": "confusion", "kind": None, "steps": [1, 2], "rows": 2}]
+
+
+def test_records_of_anybody(trackway: Command, record: Record) -> None:
+    """What no writer of ours writes takes nothing from the page."""
+    run = with_records(record())
+    for number, odd in enumerate((None, "x\x1b", [], {}, math.inf, plain(10**5000))):
+        run.event("model", name=f"m{number}", about={"class": odd, "parameters": odd, "tree": odd})
+        told = {"bytes": odd, "step": odd, "score": odd, "metric": odd, "aliases": odd}
+        run.event("checkpoint", path="/odd\x1b", removed=odd, **told)
+        run.event("table", name="\x1b", step=odd, rows=odd, first=odd, columns=odd)
+        run.summary(**{"gradients/first_nonfinite": {"parameter": odd, "step": odd}})
+    run.end()
+    page = trackway("show", "abc12345")
+    assert "\x1b" not in page
+    assert list(sections(page))[-5:-1] == ["Model", "Checkpoints", "Tables", "Gradients"]
+    assert len(trackway.json("show", "abc12345")["models"]) == 7

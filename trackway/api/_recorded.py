@@ -167,7 +167,7 @@ def _text(value: object) -> str | None:
 
 
 def _real(value: object) -> float | None:
-    return value if type(value) in (int, float) else None  # type: ignore[return-value]
+    return value if type(value) is float else whole(value)
 
 
 def _named(fields: Mapping[Any, Any]) -> dict[str, Any]:
@@ -179,7 +179,7 @@ def _part(fields: Mapping[str, Any]) -> tuple[int, int, StoredTable] | None:
     name, step, about = fields.get("name"), fields.get("step"), fields.get("about")
     first, rows = fields.get("first", 0), fields.get("rows", 0)
     columns = _columns(fields.get("columns"))
-    if not isinstance(name, str) or not (step is None or type(step) is int) or columns is None:
+    if not isinstance(name, str) or step != whole(step) or columns is None:
         return None
     if type(first) is not int or type(rows) is not int or first < 0:
         return None
@@ -224,7 +224,7 @@ def _counts(
     step, data, sharded = fields.get("step"), fields.get("data"), fields.get("sharded") is True
     if fields.get("of") != of or fields.get("scheme") != SCHEME or not isinstance(data, dict):
         return
-    if type(step) is not int or not -_I64 <= step < _I64:
+    if type(step) is not int or whole(step) is None:
         return
     rank = None if log.header is None else log.header.extra.get("rank")
     source = rank if type(rank) is int else log.name

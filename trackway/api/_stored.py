@@ -152,8 +152,8 @@ class StoredModel:
 
 
 def whole(value: object) -> int | None:
-    """A whole number, and nothing that is none."""
-    return value if type(value) is int else None
+    """A whole number of 64 bits, and nothing that is none."""
+    return value if type(value) is int and -_I64 <= value < _I64 else None
 
 
 def _array(values: list[Any]) -> npt.NDArray[Any]:

@@ -9,7 +9,7 @@ from rich.text import Text
 
 from trackway.api import Checkpoint, StoredRun
 from trackway.cli._parts import Facts, Section, aside
-from trackway.cli._text import clean, number, plural, shorten, size
+from trackway.cli._text import clean, number, plural, shorten, size, value_text
 
 __all__ = ["checkpoints", "document", "gradients", "model", "tables"]
 
@@ -83,7 +83,7 @@ def gradients(run: StoredRun) -> Section:
                 facts.add(clean(name), last)
     for name, first in run.summary.items():
         if name.endswith(_FIRST) and isinstance(first, dict):
-            where = f"{clean(first.get('parameter'))} at step {number(first.get('step'))}"
+            where = f"{value_text(first.get('parameter'))} at step {number(first.get('step'))}"
             facts.add(clean(name), Text(where, style="yellow"))
     return Section("Gradients", facts.body)
 

@@ -93,7 +93,7 @@ class _Telling:
     def __init__(self, loader: Any, told: Callable[[ModuleType], None]) -> None:
         self.__dict__.update(_loader=loader, _told=told)
 
-    @property
+    @property  # type: ignore[misc]
     def __class__(self) -> type:
         return type(self.__dict__["_loader"])
 

@@ -22,7 +22,6 @@ from trackway.core import current
 from trackway.integrations.accelerate import TrackwayTracker
 
 ROOT = Path(tw.__file__).parents[1]
-EXAMPLE = ROOT / "examples" / "integrations" / "accelerate_tiny.py"
 
 
 LAUNCH = ("--standalone", "--nproc_per_node", "2")
@@ -156,34 +155,34 @@ def test_registered_once(recwarn: pytest.WarningsRecorder) -> None:
     assert not recwarn.list
 
 
-def test_autolog_registers(stored: Callable[..., StoredRun]) -> None:
-    """``autolog`` alone makes the name known, before or after accelerate is imported."""
-    code = """
+def test_autolog_registers(root: Path) -> None:
+    """``autolog`` alone makes the name known, before or after accelerate is imported.
+
+    A program that ends well without ``end_training`` has finished its run all the same.
+    """
+    for when in ("before", "after"):
+        python("-W", "ignore", "-c", SCRIPT, when)
+    runs = tw.Api(root).runs("p")
+    assert [run.name for run in runs] == ["after", "before"]
+    assert [run.state for run in runs] == ["finished", "finished"]
+    assert [rows_of(run) for run in runs] == [[("loss", 1, 1.0)]] * 2
+
+
+SCRIPT = """
 import sys
 import trackway as tw
-if sys.argv[1] == "before":
+when = sys.argv[1]
+if when == "before":
     tw.autolog(only=["accelerate"])
 from accelerate import Accelerator
-if sys.argv[1] == "after":
+if when == "after":
     tw.autolog(only=["accelerate"])
 accelerator = Accelerator(cpu=True, log_with="trackway")
-accelerator.init_trackers("p")
+accelerator.init_trackers("p", init_kwargs={"trackway": {"name": when}})
 accelerator.log({"loss": 1.0}, step=1)
-accelerator.end_training()
-tw.autolog.disable()
+if when == "before":
+    accelerator.end_training()
 """
-    for when in ("before", "after"):
-        python("-W", "ignore", "-c", code, when)
-        assert rows_of(stored()) == [("loss", 1, 1.0)]
-
-
-def test_forgotten_end(root: Path) -> None:
-    """A program that ends well without ``end_training`` has finished its run; the example runs."""
-    python(str(EXAMPLE))
-    python("-c", EXAMPLE.read_text("utf-8").replace("accelerator.end_training()", "pass"))
-    runs = tw.Api(root).runs("digits")
-    assert [run.state for run in runs] == ["finished", "finished"]
-    assert rows_of(runs[0]) == rows_of(runs[1])
 
 
 def test_two_processes(root: Path, tmp_path: Path) -> None:

@@ -342,13 +342,16 @@ def test_autolog_reaches_every_way(
     assert stored().summary["trees"] == 2
 
 
-def test_autolog_on_a_gpu(stored: Callable[..., StoredRun], monkeypatch: Any) -> None:
-    """On a GPU CatBoost refuses callbacks: none is passed, and its own error is passed on."""
+def test_autolog_on_a_gpu(stored: Callable[..., StoredRun]) -> None:
+    """On a GPU CatBoost refuses callbacks: none is passed, and its own errors are passed on."""
     tw.autolog(only=["catboost"])
-    with pytest.raises(catboost.CatBoostError) as raised:
+    state = "finished"
+    try:
         train(task_type="GPU")
-    assert "callback" not in str(raised.value).lower()
-    assert stored().state == "failed"
+    except catboost.CatBoostError as error:  # this machine has none
+        assert "callback" not in str(error).lower()
+        state = "failed"
+    assert stored().state == state
     assert current.open_runs() == []
 
 

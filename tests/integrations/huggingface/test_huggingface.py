@@ -179,6 +179,7 @@ def test_callers_run_takes_evaluations(
     made.evaluate()
     assert current.open_runs() == [mine]
     assert ("eval/loss", 6) in [row[:2] for row in rows_of(stored(mine))]
+    assert len(stored(mine).events("model")) == 1
 
 
 def test_summary(tmp_path: Path, stored: Callable[..., StoredRun]) -> None:

@@ -41,7 +41,13 @@ def test_no_other_backend_is_needed(tmp_path: Path) -> None:
         pytest.skip("jax is not installed")
     code = """
         import sys
-        sys.modules["tensorflow"] = sys.modules["torch"] = None
+
+        class Absent:
+            def find_spec(self, name, path=None, target=None):
+                if name.partition(".")[0] in ("tensorflow", "torch"):
+                    raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+
+        sys.meta_path.insert(0, Absent())
         import numpy as np, keras, trackway as tw
         from trackway.integrations.keras import TrackwayBatchCallback, TrackwayCallback
 

@@ -90,8 +90,13 @@ def train(hook: Any = None, rounds: int = 5, **arguments: Any) -> tuple[Any, dic
 
 def rows(history: dict[str, Any], first: int = 0) -> list[Row]:
     """The rows of a history, the first round being that step."""
+
+    def name(dataset: str, metric: str) -> str:
+        text = f"{dataset}/{metric}".replace("-mean", "").replace("-stdv", "_std")
+        return text.replace("cv_agg/valid ", "valid/")  # before LightGBM 4.7
+
     found = [
-        (f"{dataset}/{metric}".replace("-mean", "").replace("-stdv", "_std"), first + i, value)
+        (name(dataset, metric), first + i, value)
         for dataset, metrics in history.items()
         for metric, values in metrics.items()
         for i, value in enumerate(values)

@@ -109,7 +109,8 @@ def _fsdp(rank: int, port: int, root: str, all_ranks: bool) -> None:
 
 
 def _start(worker: Callable[..., None], *arguments: Any, method: str = "spawn") -> None:
-    mp.start_processes(worker, args=(_port(), *arguments), nprocs=2, start_method=method)
+    processes: Any = mp  # it names more than it exports
+    processes.start_processes(worker, args=(_port(), *arguments), nprocs=2, start_method=method)
 
 
 def _forks_inheriting(root: str) -> None:

@@ -64,7 +64,7 @@ def into(run: Run) -> None:
 def _patch(module: ModuleType) -> None:
     import functools
 
-    parser: Any = module.ArgumentParser  # type: ignore[attr-defined]
+    parser: Any = module.ArgumentParser
     original = parser.parse_known_args
     if _Arguments.patched is not None or hasattr(original, "_trackway"):
         return

@@ -61,6 +61,7 @@ class TrackwayCallback(TrainerCallback):  # type: ignore[misc,unused-ignore]
         self._training = False
         self._last: Run | None = None
         self._search: str | None = None
+        self._described: tuple[str, int] | None = None
         self._pace = Pace()
         self._checkpoints = Checkpoints()
 
@@ -71,27 +72,17 @@ class TrackwayCallback(TrainerCallback):  # type: ignore[misc,unused-ignore]
         with guard("huggingface"):
             self._take(state)
 
-    def on_train_begin(
-        self, args: Any, state: Any, control: Any, model: Any = None, **_: Any
-    ) -> None:
+    def on_train_begin(self, args: Any, state: Any, control: Any, **told: Any) -> None:
         """A training begins, or goes on from a checkpoint."""
         with guard("huggingface"):
             if self._take(state):
-                self._begin(args, state, model)
+                self._begin(args, state, told.get("model"))
 
-    def on_log(
-        self,
-        args: Any,
-        state: Any,
-        control: Any,
-        logs: dict[str, Any] | None = None,
-        model: Any = None,
-        **_: Any,
-    ) -> None:
+    def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **told: Any) -> None:
         """A row of a training, what an evaluation found, or the result of a training."""
         with guard("huggingface"):
             if logs and self._mine(state):
-                self._log(self._ready(args, state, model), state, logs)
+                self._log(self._ready(args, state, told.get("model")), state, logs)
 
     def on_evaluate(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """An evaluation is over; its values came by ``on_log``."""
@@ -100,18 +91,12 @@ class TrackwayCallback(TrainerCallback):  # type: ignore[misc,unused-ignore]
                 self._pause(state)
 
     def on_predict(
-        self,
-        args: Any,
-        state: Any,
-        control: Any,
-        metrics: dict[str, Any] | None = None,
-        model: Any = None,
-        **_: Any,
+        self, args: Any, state: Any, control: Any, metrics: Any = None, **told: Any
     ) -> None:
         """A prediction is over; its values do not come by ``on_log``."""
         with guard("huggingface"):
             if self._mine(state):
-                handle = self._ready(args, state, model)
+                handle = self._ready(args, state, told.get("model"))
                 handle.log(_values.renamed(metrics or {}), state.global_step)
                 self._close(handle)
                 self._pause(state)
@@ -154,27 +139,27 @@ class TrackwayCallback(TrainerCallback):  # type: ignore[misc,unused-ignore]
         self._training, self._last = True, None
         self._pace, self._checkpoints = Pace(), Checkpoints()
         fields = {**self._fields(args, state), **_values.stored_run(state)}
-        if state.is_hyper_param_search:
-            fields["reinit"] = "create_new"
         if self._handle.begin(fresh=bool(state.is_hyper_param_search), **fields):
             self._describe(args, state, model)
             _values.store_run(state, self._handle.run)
 
     def _fields(self, args: Any, state: Any) -> dict[str, Any]:
         """What is known of a run of its own: a trial's is one of the group of its search."""
-        told = args.run_name if args.run_name != args.output_dir else None
-        fields = {"name": state.trial_name or told}
-        if state.is_hyper_param_search:
+        if state.is_hyper_param_search and self._search is None:
             runs = current.open_runs()
-            self._search = self._search or (runs[-1].id if runs else new_id())
-            fields["group"] = self._search
-        return {name: value for name, value in fields.items() if value}
+            self._search = runs[-1].id if runs else new_id()
+        return _values.fields(args, state, self._search)
 
     def _describe(self, args: Any, state: Any, model: Any) -> None:
+        run = self._handle.run
+        who = None if run is None else (run.id, run.attempt)
+        if run is None or (who == self._described and not self._training):
+            return  # an evaluation after the training, or after another one
+        self._described = who
         describe(self._handle, args, state, model)
-        if self._watch and self._training and self._handle.run is not None:
+        if self._watch and self._training:
             with guard("huggingface"):
-                self._handle.run.watch(model)
+                run.watch(model)
 
     def _ready(self, args: Any, state: Any, model: Any) -> RunHandle:
         """Where values go: in a training into its run, after it too, else into one of their own."""
@@ -231,35 +216,25 @@ class StandbyCallback(TrackwayCallback):
     _stands_by = True
     _waits = False
 
-    def on_train_begin(
-        self, args: Any, state: Any, control: Any, model: Any = None, **_: Any
-    ) -> None:
+    def on_train_begin(self, args: Any, state: Any, control: Any, **told: Any) -> None:
         """The others first."""
         self._waits = True
 
-    def on_epoch_begin(self, args: Any, state: Any, control: Any, **others: Any) -> None:
+    def on_epoch_begin(self, args: Any, state: Any, control: Any, **told: Any) -> None:
         """Nobody else took the trainer."""
         if self._waits:
             self._waits = False
-            super().on_train_begin(args, state, control, **others)
+            super().on_train_begin(args, state, control, **told)
 
-    def on_log(
-        self,
-        args: Any,
-        state: Any,
-        control: Any,
-        logs: dict[str, Any] | None = None,
-        model: Any = None,
-        **others: Any,
-    ) -> None:
+    def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **told: Any) -> None:
         """With ``eval_on_start`` an evaluation comes before the first epoch."""
-        self.on_epoch_begin(args, state, control, model=model, **others)
-        super().on_log(args, state, control, logs=logs, model=model, **others)
+        self.on_epoch_begin(args, state, control, **told)
+        super().on_log(args, state, control, logs=logs, **told)
 
-    def on_train_end(self, args: Any, state: Any, control: Any, **others: Any) -> None:
+    def on_train_end(self, args: Any, state: Any, control: Any, **told: Any) -> None:
         """Over, perhaps before it began."""
-        self.on_epoch_begin(args, state, control, **others)
-        super().on_train_end(args, state, control, **others)
+        self.on_epoch_begin(args, state, control, **told)
+        super().on_train_end(args, state, control, **told)
 
 
 _name.enter(StandbyCallback)

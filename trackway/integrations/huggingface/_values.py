@@ -10,6 +10,7 @@ from typing import Any, Final
 __all__ = [
     "about_model",
     "checkpoint_folder",
+    "fields",
     "hyperparameters",
     "is_evaluation",
     "is_final",
@@ -122,7 +123,7 @@ def _size(parameter: Any) -> int:
     return int(getattr(parameter, "ds_numel", None) or parameter.numel())
 
 
-# -- checkpoints -----------------------------------------------------------------------------------
+# -- checkpoints and the run -----------------------------------------------------------------------
 
 
 def checkpoint_folder(args: Any, state: Any) -> Path | None:
@@ -157,6 +158,16 @@ def store_run(state: Any, run: Any) -> None:
     resuming from a checkpoint that was written without it.
     """
     state.stateful_callbacks[_KEY] = {"run": run.id, "project": run.project}
+
+
+def fields(args: Any, state: Any, search: str | None) -> dict[str, Any]:
+    """What is known of a run, as arguments of ``init``; a trial's is one of its search's group."""
+    told = args.run_name if args.run_name != args.output_dir else None
+    found = {"name": state.trial_name or told}
+    if state.is_hyper_param_search:
+        # The program's own run stays open beside it, in a notebook too.
+        found |= {"group": search, "reinit": "create_new"}
+    return {name: value for name, value in found.items() if value}
 
 
 def stored_run(state: Any) -> dict[str, Any]:

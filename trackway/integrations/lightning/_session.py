@@ -165,6 +165,8 @@ class Session:
         if watch is None:
             note("lightning", "watch", "watch=True: this release has no Run.watch; it is left out.")
             return
+        if self.handle.prefix:
+            options.setdefault("prefix", self.handle.prefix)
         self._watching = watch(module, **options)
 
     def end(self, status: str, error: BaseException | None) -> None:

@@ -4,8 +4,8 @@ Optuna calls a callback after each trial that ended, and says nothing of where a
 optimisation begins and ends, nor of the trial whose exception ends it. So the function that
 ``Study.optimize`` calls is wrapped when the first callback is built; for studies without one of
 ours the wrapper only calls the original. It is not ``Study.optimize`` itself: that has been looked
-up already when the callback is built inside of its parentheses. Written for Optuna 3.6 to 5.0;
-tested with 5.0.
+up already when the callback is built inside of its parentheses. Tested with Optuna 3.6.0 and
+5.0.0.
 """
 
 from __future__ import annotations
@@ -118,14 +118,14 @@ class TrackwayCallback:
         """An optimisation of the study is over; only the last one's end is the run's."""
         with self._lock:
             following = self._followed.get(id(study))
-            if following is None:
-                return
-            following.depth -= 1
-            if following.depth > 0:
-                return
-            del self._followed[id(study)]
-        with guard("optuna"):
-            following.finish()
+            if following is not None:
+                following.depth -= 1
+                if following.depth > 0:
+                    return
+                del self._followed[id(study)]
+        if following is not None:
+            with guard("optuna"):
+                following.finish()
         if not self._followed:
             self._handle.end(error)
 

@@ -50,8 +50,8 @@ def starting(
         ours = make()
         bound.arguments["callbacks"] = [ours, *callbacks]
     study: Any = bound.arguments[next(iter(signature.parameters))]
-    ours.started(study, **{name: bound.arguments.get(name) for name in _ARGUMENTS})
     call.state = partial(ours.ended, study)
+    ours.started(study, **{name: bound.arguments.get(name) for name in _ARGUMENTS})
     if ours.trials == "runs":
         bound.arguments["func"] = ours.track(bound.arguments["func"])
     call.args, call.kwargs = bound.args, bound.kwargs

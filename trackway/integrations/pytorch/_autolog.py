@@ -33,10 +33,10 @@ def patch(patches: Patches, module: ModuleType) -> None:
     def stepped(optimizer: Any, args: object, kwargs: object) -> None:
         points.stepped(optimizer)
 
-    register: Any = module.register_optimizer_step_post_hook  # type: ignore[attr-defined]
+    register: Any = module.register_optimizer_step_post_hook
     handle = register(_uncompiled(stepped))
     patches.registered("torch.optim.optimizer.register_optimizer_step_post_hook", handle.remove)
-    optimizer: Any = module.Optimizer  # type: ignore[attr-defined]
+    optimizer: Any = module.Optimizer
     patches.wrap(optimizer, "__init__", after=points.made)
     tensor: Any = sys.modules["torch._tensor"].Tensor
     patches.wrap(tensor, "backward", before=points.before, after=points.after, around=_uncompiled)
@@ -62,7 +62,7 @@ def _uncompiled(function: Callable[..., Any]) -> Callable[..., Any]:
                 return function(*args, **kwargs)
         return disabled(*args, **kwargs)
 
-    _codes.append(called.__code__)
+    _codes.append(getattr(called, "__code__"))  # noqa: B009 - not every callable has one
     return called
 
 

@@ -292,7 +292,7 @@ def _norm(optimizer: torch.optim.Optimizer) -> Value | None:
         first = parts[0].device
         whole = torch.stack([part.to(first, non_blocking=True) for part in parts])
         norm = torch.linalg.vector_norm(whole)
-    return norm.item() if norm.device.type == "cpu" else norm
+    return float(norm) if norm.is_cpu else norm
 
 
 def _is_watched(optimizer: torch.optim.Optimizer) -> bool:

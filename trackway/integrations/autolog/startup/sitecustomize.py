@@ -85,7 +85,7 @@ def _next() -> None:
     """Import the sitecustomize that would have been imported without us, if there is one."""
     mine = sys.modules.pop("sitecustomize", None)
     try:
-        import sitecustomize  # noqa: F401
+        import sitecustomize  # type: ignore[import-not-found] # noqa: F401
     except ImportError as error:
         if error.name != "sitecustomize":
             raise
