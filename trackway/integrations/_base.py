@@ -206,14 +206,14 @@ class RunHandle:
             self._run.summary.update(named(data, self.prefix))
 
     def configure(self, data: Mapping[str, Any]) -> None:
-        """Record hyperparameters; with a prefix, under it."""
+        """Record hyperparameters beside those that are there; with a prefix, under it."""
         if self._run is None or not data:
             return
         parts = [part for part in self.prefix.split("/") if part]
         tree: dict[str, Any] = dict(data)
         for part in reversed(parts):
             tree = {part: tree}
-        self._run.config.update(tree)
+        _merge(self._run.config, tree)
 
     # -- copies ----------------------------------------------------------------------------
 
@@ -225,6 +225,19 @@ class RunHandle:
         copy = RunHandle.__new__(RunHandle)
         copy.__dict__.update(self.__dict__, _run=None, _own=False, _init=dict(self._init))
         return copy
+
+
+def _merge(into: Any, data: Mapping[str, Any]) -> None:
+    """Set the entries; mappings on both sides are merged, so that what is there stays there."""
+    flat = {}
+    for name, value in data.items():
+        there = into.get(name)
+        if isinstance(there, Mapping) and isinstance(value, Mapping) and there:
+            _merge(there, value)
+        else:
+            flat[name] = value
+    if flat:
+        into.update(flat)
 
 
 class _Training:
