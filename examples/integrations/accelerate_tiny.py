@@ -6,9 +6,10 @@ from sklearn.datasets import load_digits
 
 import trackway.integrations.accelerate  # noqa: F401 - makes the name known
 
-settings = {"lr": 0.5, "batch_size": 300, "epochs": 3}
+settings = {"lr": 0.5}
+epochs = 3
 accelerator = Accelerator(cpu=True, log_with="trackway")
-accelerator.init_trackers("digits", config=settings)
+accelerator.init_trackers("digits", config={**settings, "epochs": epochs})
 
 data = load_digits()
 pixels = torch.tensor(data.data, dtype=torch.float32) / 16
@@ -16,13 +17,11 @@ digits = torch.tensor(data.target)
 torch.manual_seed(0)
 model = torch.nn.Linear(64, 10)
 optimizer = torch.optim.SGD(model.parameters(), lr=settings["lr"])
-loader = torch.utils.data.DataLoader(
-    torch.utils.data.TensorDataset(pixels, digits), batch_size=settings["batch_size"]
-)
+loader = torch.utils.data.DataLoader(torch.utils.data.TensorDataset(pixels, digits), batch_size=300)
 model, optimizer, loader = accelerator.prepare(model, optimizer, loader)
 
 step = 0
-for epoch in range(settings["epochs"]):
+for epoch in range(epochs):
     for batch, target in loader:
         loss = torch.nn.functional.cross_entropy(model(batch), target)
         accelerator.backward(loss)
