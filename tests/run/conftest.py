@@ -76,7 +76,9 @@ class Program:
     def start(self, code: str, *arguments: str, **more: str) -> subprocess.Popen[bytes]:
         """Start it; standard streams are pipes."""
         script = self.folder / "train.py"
-        script.write_text(textwrap.dedent(code))
+        text = textwrap.dedent(code)
+        if not script.exists() or script.read_text() != text:
+            script.write_text(text)  # not again under a program that is just reading it
         process = subprocess.Popen(
             [sys.executable, str(script), *arguments],
             cwd=self.folder,

@@ -17,15 +17,15 @@ def simulate(
     for step in range(1, steps + 1):
         if step < schedule.next:
             continue
+        if last:
+            schedule.took(step_s, step - last)
+        last = step
         due = schedule.due(step)
         for kind in due:
             read[kind].append(step)
             cold = 10 if len(read[kind]) == 1 else 1
             schedule.cost(kind, costs[kind] * cold)
-            spent += costs[kind] * (step > 20)
-        if "norms" in due and last:
-            schedule.took(step_s)
-        last = step
+            spent += costs[kind] * cold
         schedule.passed(step, due)
         schedule.adapt()
     return read, spent / (steps * step_s)
