@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import math
 import pickle
+import random
 import subprocess
 import sys
 import textwrap
@@ -20,6 +21,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, ClassVar
 
+import numpy as np
 import pytest
 
 import trackway as tw
@@ -33,6 +35,10 @@ Row = tuple[str, int, float]
 
 class Boom(Exception):
     """What the user's own code raises."""
+
+
+def _broken(*arguments: Any) -> Any:
+    raise RuntimeError("no run can be begun")
 
 
 class FailingRun(Run):
@@ -154,10 +160,23 @@ class IntegrationContract:
             assert found == value, name
 
     def test_training_is_the_same(self, begin: Callable[..., Any]) -> None:
-        """Weights or predictions are the same to the bit, with and without tracking."""
-        without = self.train(None)
-        assert self.train(self.hook()) == without
-        assert self.train(self.hook(run=begin(mode="disabled"))) == without
+        """Weights or predictions are the same to the bit, and so is every generator's state."""
+        without = self._seeded(None)
+        assert self._seeded(self.hook()) == without
+        assert self._seeded(self.hook(run=begin(mode="disabled"))) == without
+
+    def _seeded(self, hook: Any) -> tuple[bytes, list[Any]]:
+        """The training from the same state of the global generators, and their state after it."""
+        torch = sys.modules.get("torch")
+        random.seed(0)
+        np.random.seed(0)
+        if torch is not None:
+            torch.manual_seed(0)
+        trained = self.train(hook)
+        states: list[Any] = [random.getstate(), np.random.get_state()[1].tolist()]  # type: ignore[index]
+        if torch is not None:
+            states.append(torch.get_rng_state().tolist())
+        return trained, states
 
     @pytest.mark.swallows
     def test_failing_backend(self, root: Path) -> None:
@@ -167,6 +186,27 @@ class IntegrationContract:
         broken._settings = tw.Settings(companion=False, console=False)
         assert self.train(self.hook(run=broken)) == without
         assert sum(trouble.count for trouble in _guard.troubles()) > 0
+
+    @pytest.mark.swallows
+    def test_failing_init(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Where no run can be begun training is the same, with the object and by ``autolog``."""
+        without = self.train(None)
+        monkeypatch.setattr("trackway.core.init._begin", _broken)
+        assert self.train(self.hook()) == without
+        if self.autologs:
+            tw.autolog(only=[self.framework])
+            assert self.train(None) == without
+
+    def test_unwritable_root(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+        """Where the folder cannot be written training is the same, and recorded elsewhere."""
+        without, expected = self.train(None), self.expected()
+        (tmp_path / "file").write_text("no folder")
+        (tmp_path / "elsewhere").mkdir()
+        monkeypatch.setenv("TRACKWAY_DIR", str(tmp_path / "file" / "runs"))
+        monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "elsewhere"))
+        assert self.train(self.hook()) == without
+        (found,) = (tmp_path / "elsewhere").glob("trackway-*")
+        assert self.rows(tw.Api(found).runs("p")[0]) == expected
 
     def test_users_exception(self, stored: Callable[..., StoredRun]) -> None:
         """An exception of the user's passes unchanged, and the run ends as failed."""
@@ -223,6 +263,9 @@ class IntegrationContract:
         run = stored(second)
         assert [attempt.number for attempt in run.attempts] == [1, 2]
         assert self.rows(run) == self.expected()
+        for key in {name for name, _, _ in self.expected()}:
+            arrivals = run.history(key, attempts="all", repeats="all")[key]
+            assert arrivals.attempts.tolist().count(1) == arrivals.attempts.tolist().count(2), key
 
     def test_missing_package(self) -> None:
         """Without the framework the message is exactly the one that helps."""

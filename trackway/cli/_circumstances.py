@@ -126,6 +126,8 @@ def environment(run: StoredRun) -> Section:
         known = _IN_WORDS.get(name)
         if known and isinstance(value, Mapping):
             value = known(value)
+        if name == "script":
+            value = _script(value)
         facts.add(clean(name.replace("_", " ")), value_text(value) if value else "")
     for gpu in gpus:
         facts.add(f"gpu {clean(gpu.get('index', ''))}".strip(), _gpu(gpu))
@@ -135,6 +137,11 @@ def environment(run: StoredRun) -> Section:
         for place, (name, value) in enumerate(_mapping(values).items()):
             facts.add(clean(kind) if place == 0 else "", clean(shorten(f"{name}={value}")))
     return Section("Environment", facts.body)
+
+
+def _script(value: object) -> object:
+    """A script's file; ``<stdin>``, which is none, lies in no folder."""
+    return "<stdin>" if str(value).endswith("/<stdin>") else value
 
 
 def _python(told: Mapping[str, Any]) -> str:

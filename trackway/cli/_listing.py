@@ -1,8 +1,7 @@
-"""What ``ls`` knows of a run, in which order, and what tells the runs apart."""
+"""What ``ls`` knows of a run, and in which order the runs stand."""
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -10,7 +9,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from trackway.api import Api
-from trackway.api._document import flatten, json_value
+from trackway.api._document import flatten
 from trackway.backend.file.attempts import first_header
 from trackway.backend.file.folder import logs, run_folders
 from trackway.backend.index._documents import value_at
@@ -23,20 +22,13 @@ from trackway.errors import ArgumentError, NotFoundError
 
 __all__ = [
     "Listed",
-    "Measure",
-    "best",
-    "differing",
     "expression_of",
-    "measures",
     "ordered",
     "paths_of",
     "run_places",
     "split_expressions",
     "table_of",
 ]
-
-_FURTHER_MEASURES: Final = 4
-"""How many metrics without a goal are shown beside those with one."""
 
 _PLAIN_ORDERS: Final = ("created", "name", "duration", "state")
 _BARE: Final = re.compile(r"""[^\s()\[\]"']*""")
@@ -51,12 +43,8 @@ _FIELDS: Final = {
 """What ``--json`` says of a run, by the run table's name for it."""
 
 
-@dataclass(frozen=True, slots=True)
-class Measure:
-    """A summary value to compare runs by; ``goal`` is minimize, maximize or None."""
-
-    name: str
-    goal: str | None = None
+_WRONG: Final = frozenset({"failed", "killed", "lost"})
+_LACKING: Final = ("lost_points", "damaged_bytes", "troubles")
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +58,8 @@ class Listed:
         summary: Likewise.
         goals: ``minimize`` or ``maximize`` by name in ``summary``.
         hidden: Names in ``summary`` that are not to be shown unasked.
-        notes: What is out of the ordinary, in a few words each.
+        notes: What there is to know of how it went, in a few words each.
+        strange: Whether something is out of the ordinary: it went wrong, or not all is there.
     """
 
     document: dict[str, Any]
@@ -80,6 +69,7 @@ class Listed:
     goals: dict[str, str]
     hidden: frozenset[str]
     notes: tuple[str, ...]
+    strange: bool
 
     @classmethod
     def of(cls, row: Mapping[str, Any]) -> Listed:
@@ -94,6 +84,7 @@ class Listed:
             _by_leaf(summary, row["goals"]),
             frozenset(_by_leaf(summary, dict.fromkeys(row["hidden"], ""))),
             _notes(document),
+            document["state"] in _WRONG or any(document[name] for name in _LACKING),
         )
 
 
@@ -221,60 +212,3 @@ def _keys(runs: Sequence[Listed]) -> str:
         f"{space}.{k}" for space in ("config", "summary") for r in runs for k in getattr(r, space)
     )
     return ", ".join([*_PLAIN_ORDERS, *list(keys)[:20]])
-
-
-# -- what tells them apart -------------------------------------------------------------------------
-
-
-def differing(runs: Sequence[Listed]) -> list[str]:
-    """Configuration keys whose values differ among the runs: numbers, then texts, short first."""
-    names = dict.fromkeys(name for run in runs for name in run.config)
-    apart = [
-        name
-        for name in names
-        if len({_canonical(run.config[name]) if name in run.config else None for run in runs}) > 1
-    ]
-    return sorted(apart, key=lambda name: _length(runs, name))
-
-
-def _length(runs: Sequence[Listed], name: str) -> int:
-    """0 for numbers, which are compared at a glance; else the length of the longest value."""
-    values = [run.config[name] for run in runs if name in run.config]
-    if all(isinstance(value, (bool, int, float)) or value is None for value in values):
-        return 0
-    return max(len(_canonical(value)) for value in values)
-
-
-def _canonical(value: object) -> str:
-    return json.dumps(json_value(value), sort_keys=True)
-
-
-def measures(runs: Sequence[Listed]) -> list[Measure]:
-    """What to compare the runs by: metrics with a goal, then a few more that most runs have."""
-    counts: dict[str, int] = {}
-    goals: dict[str, str] = {}
-    hidden: set[str] = set()
-    for run in runs:
-        hidden |= run.hidden
-        goals = run.goals | goals
-        for name, value in run.summary.items():
-            if isinstance(value, (int, float)):
-                counts[name] = counts.get(name, 0) + 1
-    with_goal = [Measure(name, goals[name]) for name in goals if name in counts]
-    # A metric that repeats a configured value, such as the learning rate, tells little.
-    hidden |= {name for run in runs for name in run.config}
-    further = [name for name in counts if name not in goals and name not in hidden]
-    further.sort(key=lambda name: (-counts[name], name))
-    return with_goal + [Measure(name) for name in further[:_FURTHER_MEASURES]]
-
-
-def best(runs: Sequence[Listed], measure: Measure) -> float | None:
-    """The best value any of the runs has by the measure's goal."""
-    values = [
-        value
-        for run in runs
-        if isinstance(value := run.summary.get(measure.name), (int, float)) and value == value
-    ]
-    if measure.goal is None or len(runs) < 2 or not values:
-        return None
-    return max(values) if measure.goal == "maximize" else min(values)

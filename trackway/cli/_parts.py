@@ -13,7 +13,7 @@ from rich.text import Text
 from trackway.cli._screen import heading
 from trackway.cli._text import shorten
 
-__all__ = ["GAP", "Column", "Columns", "Facts", "Section", "aside", "print_lines"]
+__all__ = ["GAP", "Column", "Columns", "Facts", "Section", "aside", "fitting", "print_lines"]
 
 GAP: Final = 2
 """Blanks between two columns."""
@@ -77,12 +77,11 @@ class Facts:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Column:
-    """A column of a table; ``goal`` says whether a metric's values have a best one."""
+    """A column of a table."""
 
     title: Text
     cells: list[Text]
     right: bool = False
-    goal: bool = False
 
     @property
     def width(self) -> int:
@@ -117,8 +116,20 @@ class Columns:
                 line.append(" " * (gap + (rest if column.right else 0)))
                 line.append_text(cell)
                 gap = GAP + (0 if column.right else rest)
+            line.rstrip()
             lines.append(line)
         return Text("\n").join(lines)
+
+
+def fitting(columns: Sequence[Column], room: float) -> tuple[list[Column], list[Column]]:
+    """Those that fit into so many cells, first come first served, and those that do not."""
+    shown: list[Column] = []
+    left_out: list[Column] = []
+    for column in columns:
+        fits = column.width + GAP <= room
+        (shown if fits else left_out).append(column)
+        room -= column.width + GAP if fits else 0
+    return shown, left_out
 
 
 def print_lines(screen: Console, lines: Text) -> None:

@@ -23,9 +23,9 @@ def model(run: StoredRun) -> Section:
     facts = Facts()
     for name, each in list(run.models.items())[:_SHOWN]:
         told = [clean(shorten(each.class_name or ""))]
-        if each.parameters is not None:
+        if each.parameters:
             told.append(plural(each.parameters, "parameter"))
-        if each.trainable is not None and each.trainable != each.parameters:
+        if each.trainable is not None and each.trainable != (each.parameters or 0):
             told.append(f"{each.trainable:,} trainable")
         facts.add(clean(name), ", ".join(filter(None, told)) or "no size recorded")
     return Section("Model", facts.body)
@@ -68,7 +68,7 @@ def tables(run: StoredRun) -> Section:
     body = list(facts.body)
     if len(found) > _SHOWN:
         body.append(aside(f"and {plural(len(found) - _SHOWN, 'table')} more"))
-    return Section("Tables", body)
+    return Section("Tables", body, "--table NAME prints one")
 
 
 def gradients(run: StoredRun) -> Section:

@@ -8,7 +8,14 @@ from typing import Any, Final
 from rich.text import Text
 
 from trackway.api import Metric, StoredRun
-from trackway.api._document import definition_of, flatten, left_out, live_series, stated_summary
+from trackway.api._document import (
+    definition_of,
+    flatten,
+    json_value,
+    left_out,
+    live_series,
+    stated_summary,
+)
 from trackway.api._verify import damaged_bytes
 from trackway.backend.record import Attempt
 from trackway.cli._parts import GAP, Column, Columns, Facts, Section, aside
@@ -129,12 +136,17 @@ def _changes(run: StoredRun) -> dict[str, str]:
     changes: dict[str, str] = {}
     for time, name, value in run.config_history:
         for path, inner in flatten({name: value}).items():
-            if path in before and before[path] != inner:
+            if path in before and not _is_same(before[path], inner):
                 was = value_text(before[path], 60)
                 when = duration(time - run.created)
                 changes[path] = f"changed {when} in, at {moment(time)[11:]}; was {was}"
             before[path] = inner
     return changes
+
+
+def _is_same(one: object, other: object) -> bool:
+    """Whether two configured values are the same, NaN and NaN too, also within lists."""
+    return one == other or (type(one) is type(other) and json_value(one) == json_value(other))
 
 
 def metrics(run: StoredRun, width: int, *, everything: bool = False) -> Section:

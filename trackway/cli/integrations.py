@@ -15,6 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from trackway.api import Api, StoredRun
+from trackway.api._stored import whole
 from trackway.cli._options import api_option, as_json, json_option
 from trackway.cli._screen import console
 from trackway.cli._text import clean, plural, shorten
@@ -23,7 +24,21 @@ from trackway.errors import ArgumentError, TrackwayError
 __all__ = ["command", "framework_names"]
 
 _HOME: Final = Path(__file__).parents[2]
-_STYLES: Final = {"patched": "green", "failed": "red", "not installed": "dim", "off": "dim"}
+_NEWER: Final = "newer than tried"
+_OLDER: Final = "older than supported"
+_STYLES: Final = {
+    "patched": "green",
+    "ready": "green",
+    "failed": "red",
+    _NEWER: "yellow",
+    _OLDER: "yellow",
+    "not installed": "dim",
+    "off": "dim",
+}
+_WITHOUT: Final = (
+    "autolog was not on, or no framework was loaded that it knows; what was recorded, the program "
+    "itself asked for"
+)
 
 
 @click.command(
@@ -49,7 +64,7 @@ def command(api: Api, run: str | None, check: bool, for_program: bool) -> None:
     if for_program:
         click.echo(as_json({"run": run, "integrations": items}))
     elif run is not None and not items:
-        click.echo(f"In {run} nothing was recorded by autolog.")
+        click.echo(clean(f"{run}: {_WITHOUT}"))
     else:
         _print(console(), items)
     if check and any(item["state"] == "failed" for item in items):
@@ -70,7 +85,14 @@ def _asked(check: bool) -> list[dict[str, Any]]:
     except ValueError:
         told = (done.stderr.strip().splitlines() or ["it said nothing"])[-1]
         raise TrackwayError(f"the integrations could not be asked: {told}") from None
-    return items
+    return [{**item, "state": _state(item)} for item in items]
+
+
+def _state(item: Mapping[str, Any]) -> str:
+    """The state in words: nothing is loaded yet, so what waits is what could be recorded."""
+    if item.get("state") != "waiting":
+        return str(item.get("state"))
+    return _NEWER if item.get("newer") else _OLDER if item.get("older") else "ready"
 
 
 # The working directory is not searched: its files are not ours to run.
@@ -88,13 +110,14 @@ def _of_run(run: StoredRun) -> list[dict[str, Any]]:
     told = run.events("integrations")
     if not told:
         return []
-    items = [dict(item) for item in told[-1].fields.get("items") or () if isinstance(item, Mapping)]
+    said = told[-1].fields.get("items")
+    items = [dict(i) for i in said if isinstance(i, Mapping)] if isinstance(said, list) else []
     for item in items:
         name = item.get("framework")
         ours = [e.fields for e in run.events("trouble") if e.fields.get("place") == name]
         if ours:
             item["error"] = ours[-1].get("sentence")
-            item["errors"] = sum(int(fields.get("count") or 0) for fields in ours)
+            item["errors"] = sum(whole(fields.get("count")) or 0 for fields in ours)
     return items
 
 
@@ -103,24 +126,27 @@ def _print(screen: Console, items: Sequence[Mapping[str, Any]]) -> None:
     for heading in ("FRAMEWORK", "INSTALLED", "SUPPORTED", "STATE", "PATCHED"):
         table.add_column(heading, overflow="fold")
     for item in items:
-        state = clean(item.get("state"))
+        state, points = clean(item.get("state")), item.get("points")
+        points = points if isinstance(points, list) else []
         table.add_row(
             clean(item.get("framework")),
             Text(clean(item.get("installed") or "-")),
             Text(_supported(item)),
             Text(state, _STYLES.get(state, "")),
-            Text("\n".join(map(clean, item.get("points") or ())) or "-"),
+            Text("\n".join(map(clean, points)) or "-"),
         )
     screen.print(table)
     for item in items:
         if item.get("error"):
-            count = plural(int(item.get("errors") or 1), "error")
+            count = plural(whole(item.get("errors")) or 1, "error")
             told = f"{item.get('framework')}: {count}, the last: {item['error']}"
             screen.print(Text(clean(shorten(told)), "red"), soft_wrap=True)
 
 
 def _supported(item: Mapping[str, Any]) -> str:
     told = f"{clean(item.get('lowest'))} to {clean(item.get('latest'))}"
+    if item.get("state") in (_NEWER, _OLDER):
+        return told
     if item.get("newer"):
         return f"{told} (yours is newer than tried)"
     return f"{told} (yours is too old)" if item.get("older") else told

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 import sys
 import time
@@ -18,21 +17,18 @@ from trackway.api import MISSING, Api
 from trackway.backend.index.expression import compile_filter, path_text
 from trackway.backend.index.hints import hint
 from trackway.backend.index.table import paths
+from trackway.cli._apart import Measure, best, differing, headings, measures
 from trackway.cli._lines import in_lines
 from trackway.cli._listing import (
     Listed,
-    Measure,
-    best,
-    differing,
     expression_of,
-    measures,
     ordered,
     paths_of,
     split_expressions,
     table_of,
 )
 from trackway.cli._options import api_option, as_json, json_option
-from trackway.cli._parts import GAP, Column, Columns, print_lines
+from trackway.cli._parts import GAP, Column, Columns, fitting, print_lines
 from trackway.cli._screen import Bar, console, state_text
 from trackway.cli._text import ago, clean, duration, number, plural, value_text
 from trackway.errors import ArgumentError
@@ -40,8 +36,15 @@ from trackway.errors import ArgumentError
 Path = tuple[str, ...]
 
 _WIDEST: Final = 28
+_TITLE: Final = 26
 _WIDEST_WORDS: Final = 60
 _NARROWEST: Final = 8
+_MOST_COLUMNS: Final = 12
+"""Where no screen's width says how many there is room for."""
+
+_CONSIDERED: Final = 40
+"""So many settings at most become columns, to see whether there is room for them."""
+
 _ALWAYS: Final = ("name", "id", "state", "created", "duration", "project")
 _ABSENT: Final = object()
 _ARROWS: Final = {"maximize": " ↑", "minimize": " ↓"}
@@ -104,9 +107,10 @@ def command(
 ) -> None:
     """List the runs of PROJECT, or of all projects, newest first.
 
-    Beside each run stand the configuration values and metrics that tell the runs apart, as many
+    Beside each run stand the metrics and configuration values that tell the runs apart, as many
     as there is room for: first what --order and --filter name, then the metrics with a goal
-    (define_metric), the best value in bold. Where the output is no terminal there is always room.
+    (define_metric), the best value in bold, then other results, then what was configured, and last
+    what a framework's integration found out. Where the output is no terminal, 12 columns.
     """
     with Bar("Reading new records", unit="B") as bar:
         api.refresh(bar.update)
@@ -181,33 +185,39 @@ def _print_runs(
 def _print_table(screen: Console, runs: Sequence[Listed], first: Sequence[Path]) -> None:
     asked = _asked_columns(runs, first)
     fixed = _fixed_columns(runs, screen.width, asked[:1])
-    compared = [
-        _measure_column(runs, m) for m in measures(runs) if _path("summary", m) not in first
-    ]
-    configs = [_config_column(runs, n) for n in differing(runs) if _path("config", n) not in first]
+    compared = [m for m in measures(runs) if _path("summary", m) not in first]
+    own, found = ([n for n in s if _path("config", n) not in first] for s in differing(runs))
+    considered = [*own, *found][:_CONSIDERED]
+    titles = headings([m.name for m in compared], _TITLE) | headings(considered, _TITLE)
+    results = [_measure_column(runs, m, titles[m.name]) for m in compared if m.is_result]
+    further = [_measure_column(runs, m, titles[m.name]) for m in compared if not m.is_result]
+    configs = [_config_column(runs, name, titles[name]) for name in considered]
     tags = _words_column("tags", [", ".join(map(str, run.document["tags"])) for run in runs], "")
     tags = [] if ("tags",) in first else tags
     notes = _words_column("notes", ["; ".join(run.notes) for run in runs], "yellow")
-    with_goal = [column for column in compared if column.goal]
-    further = [column for column in compared if not column.goal]
-    in_turn = [c for pair in zip_longest(with_goal, configs) for c in pair if c is not None]
-    room = _room(screen) - sum(column.width + GAP for column in fixed)
-    rest = [*in_turn[:4], *notes, *in_turn[4:], *tags, *further]
+    in_turn = [c for pair in zip_longest(results, configs[: len(own)]) for c in pair if c]
+    rest = [*in_turn[:4], *notes, *in_turn[4:], *tags, *further, *configs[len(own) :]]
     wanted = [*asked, *sorted(rest, key=lambda column: column not in notes and _is_same(column))]
-    shown, left_out = _fitting(wanted, room)
-    marked = bool(notes) and notes[0] not in shown
+    shown, left_out = _chosen(screen, fixed, wanted)
+    marked = any(column in left_out for column in notes) and any(run.strange for run in runs)
     if marked:
         fixed.insert(0, _mark_column(runs))
-        shown, left_out = _fitting([c for c in wanted if c not in notes], room - 1 - GAP)
-    in_order = [*asked, *configs, *with_goal, *further, *tags, *notes]
+        shown, left_out = _chosen(screen, fixed, [c for c in wanted if c not in notes])
+    in_order = [*asked, *results, *further, *configs, *tags, *notes]
     drawn = Columns([*fixed, *(column for column in in_order if column in shown)])
     print_lines(screen, drawn.text())
     if marked:
         _tell(screen, "! something is out of the ordinary: trackway show RUN tells")
-    if left_out:
-        names = ", ".join(column.title.plain for column in left_out[:6])
-        more = f" and {len(left_out) - 6} more" if len(left_out) > 6 else ""
-        _tell(screen, f"no room for {names}{more}; --columns chooses, --json has everything")
+    _tell_left_out(screen, left_out, len(own) + len(found) - len(considered))
+
+
+def _tell_left_out(screen: Console, left_out: Sequence[Column], others: int) -> None:
+    if not left_out:
+        return
+    names = ", ".join(column.title.plain for column in left_out[:6])
+    rest = max(0, len(left_out) - 6) + others
+    more = f" and {rest} more" if rest else ""
+    _tell(screen, f"no room for {names}{more}; --columns chooses, --json has everything")
 
 
 def _print_columns(screen: Console, runs: Sequence[Listed], columns: str) -> None:
@@ -223,25 +233,19 @@ def _is_seen() -> bool:
     return sys.stdout.isatty() or "COLUMNS" in os.environ
 
 
-def _room(screen: Console) -> float:
-    """Cells for all columns: without end where nobody looks at a screen."""
-    return screen.width + GAP if _is_seen() else math.inf
+def _chosen(
+    screen: Console, fixed: Sequence[Column], wanted: Sequence[Column]
+) -> tuple[list[Column], list[Column]]:
+    """Those there is room for beside ``fixed``, the first ones first, and those there is not."""
+    if not _is_seen():
+        many = max(0, _MOST_COLUMNS - len(fixed))
+        return list(wanted[:many]), list(wanted[many:])
+    return fitting(wanted, screen.width + GAP - sum(column.width + GAP for column in fixed))
 
 
 def _is_same(column: Column) -> bool:
     """Whether its value is the same in every run, so that it tells nothing apart."""
     return len(column.cells) > 1 and len({cell.plain for cell in column.cells}) == 1
-
-
-def _fitting(columns: Sequence[Column], room: float) -> tuple[list[Column], list[Column]]:
-    """Those that fit, first come first served, and those that do not."""
-    shown: list[Column] = []
-    left_out: list[Column] = []
-    for column in columns:
-        fits = column.width + GAP <= room
-        (shown if fits else left_out).append(column)
-        room -= column.width + GAP if fits else 0
-    return shown, left_out
 
 
 def _tell(screen: Console, sentence: str) -> None:
@@ -288,7 +292,7 @@ def _asked_columns(runs: Sequence[Listed], names: Sequence[Path]) -> list[Column
     columns = []
     for path in dict.fromkeys(names):
         if path in known:
-            columns.append(_measure_column(runs, known[path]))
+            columns.append(_measure_column(runs, known[path], _heading(known[path].name)))
         elif path[0] not in _ALWAYS:
             columns.append(_expression_column(runs, path_text(path), ".".join(path[1:])))
     return [column for column in columns if any(cell.plain for cell in column.cells)]
@@ -304,7 +308,9 @@ def _expression_column(runs: Sequence[Listed], name: str, title: str = "") -> Co
     draw = _DRAWN.get(text, number if text.startswith("summary") else _plain)
     cells = [Text("") if value is MISSING else draw(value) for value in values]
     numbers = all(isinstance(v, (int, float)) for v in values if v is not MISSING)
-    return Column(_title(title or name), [_cut(_text(cell)) for cell in cells], right=numbers)
+    return Column(
+        Text(_heading(title or name)), [_cut(_text(cell)) for cell in cells], right=numbers
+    )
 
 
 def _text(told: Text | str) -> Text:
@@ -318,25 +324,24 @@ def _plain(value: object) -> str:
 
 
 def _mark_column(runs: Sequence[Listed]) -> Column:
-    return Column(Text(""), [Text("!" if run.notes else "", style="yellow") for run in runs])
+    return Column(Text(""), [Text("!" if run.strange else "", style="yellow") for run in runs])
 
 
-def _config_column(runs: Sequence[Listed], name: str) -> Column:
+def _config_column(runs: Sequence[Listed], name: str, title: str) -> Column:
     values = [run.config.get(name, _ABSENT) for run in runs]
     cells = [Text("" if v is _ABSENT else value_text(v, 100), style="cyan") for v in values]
     numbers = all(isinstance(v, (int, float)) for v in values if v is not _ABSENT)
-    return Column(_title(name), [_cut(cell) for cell in cells], right=numbers)
+    return Column(Text(title), [_cut(cell) for cell in cells], right=numbers)
 
 
-def _measure_column(runs: Sequence[Listed], measure: Measure) -> Column:
+def _measure_column(runs: Sequence[Listed], measure: Measure, title: str) -> Column:
     leading = best(runs, measure)
     cells = []
     for run in runs:
         value = run.summary.get(measure.name)
         is_best = leading is not None and value == leading
         cells.append(_cut(Text(number(value), style="bold green" if is_best else "")))
-    title = _title(measure.name) + _ARROWS.get(measure.goal or "", "")
-    return Column(title, cells, right=True, goal=measure.goal is not None)
+    return Column(Text(title + _ARROWS.get(measure.goal or "", "")), cells, right=True)
 
 
 def _words_column(title: str, words: Sequence[str], style: str) -> list[Column]:
@@ -347,8 +352,8 @@ def _words_column(title: str, words: Sequence[str], style: str) -> list[Column]:
     return [Column(Text(title), cells)]
 
 
-def _title(name: str) -> Text:
-    return _cut(Text(clean(name)), _WIDEST - 2)
+def _heading(name: str) -> str:
+    return headings([name], _TITLE)[name]
 
 
 def _cut(text: Text, width: int = _WIDEST) -> Text:

@@ -131,7 +131,7 @@ def _is_for_python(word: str) -> bool:
     if word.startswith("-") or word.endswith((".py", ".pyw", ".pyc", ".pyz")):
         return True
     path = Path(word)
-    return path.is_dir() or (path.is_file() and not os.access(path, os.X_OK))
+    return (path / "__main__.py").is_file() or (path.is_file() and not os.access(path, os.X_OK))
 
 
 def _warn(argv: list[str]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -17,6 +18,7 @@ from trackway.api._verify import damaged_bytes
 from trackway.cli import _circumstances as around
 from trackway.cli import _records as recorded
 from trackway.cli import _sections as about
+from trackway.cli import _table as tabular
 from trackway.cli._options import api_option, as_json, json_option
 from trackway.cli._parts import Section
 from trackway.cli._repeat import commands, inner_trees, requirement_lines
@@ -36,6 +38,7 @@ Examples:
   trackway show k3v9x2ab --patch | git apply --binary
   trackway show k3v9x2ab --untracked .
   trackway show k3v9x2ab --requirements > requirements.txt
+  trackway show k3v9x2ab --table confusion_matrix --rows 100
   trackway show k3v9x2ab --json | jq .metrics
 """
 )
@@ -58,6 +61,16 @@ Examples:
     type=click.Path(file_okay=False, path_type=Path),
     help="Write the stored files that git did not track into DIR.",
 )
+@click.option("--table", metavar="NAME", help="This table alone; the page lists their names.")
+@click.option(
+    "--step",
+    type=int,
+    metavar="N",
+    help="With --table: the one of this step, where there are several; else the last one.",
+)
+@click.option(
+    "--rows", type=click.IntRange(min=0), metavar="N", help="With --table: at most so many rows."
+)
 @click.option(
     "--submodule", metavar="PATH", help="With --patch or --untracked: those of this submodule."
 )
@@ -68,6 +81,9 @@ def command(
     run: str,
     part: str | None,
     untracked: Path | None,
+    table: str | None,
+    step: int | None,
+    rows: int | None,
     submodule: str | None,
     for_program: bool,
 ) -> None:
@@ -77,8 +93,11 @@ def command(
     with the commands that repeat the run.
     """
     _check(part, untracked, submodule, for_program)
+    _check_table(table, part or ("untracked" if untracked else None), step, rows)
     stored = api.run(run)
-    if untracked is not None:
+    if table is not None:
+        _show_table(stored, table, step, rows, for_program)
+    elif untracked is not None:
         _restore(stored, _code_state(stored, submodule), untracked)
     elif part == "patch":
         _print_patch(stored, _code_state(stored, submodule))
@@ -102,6 +121,13 @@ def _check(
         raise ArgumentError("--submodule goes with --patch or --untracked")
     if for_program and (part in ("patch", "requirements") or untracked is not None):
         raise ArgumentError("--json goes with the page, --metrics, --packages and --console")
+
+
+def _check_table(table: str | None, other: str | None, step: int | None, rows: int | None) -> None:
+    if table is not None and other is not None:
+        raise ArgumentError(f"--table and --{other}: one at a time")
+    if table is None and (step is not None or rows is not None):
+        raise ArgumentError("--step and --rows go with --table")
 
 
 # -- the page --------------------------------------------------------------------------------------
@@ -187,6 +213,17 @@ def _print_part(run: StoredRun, part: str) -> None:
         return
     screen = console()
     about.metrics(run, screen.width, everything=True).print_body(screen)
+
+
+def _show_table(
+    run: StoredRun, name: str, step: int | None, rows: int | None, for_program: bool
+) -> None:
+    table = run.table(name, step)
+    if for_program:
+        click.echo(as_json({"table": tabular.document(table, rows)}))
+        return
+    is_seen = sys.stdout.isatty() or "COLUMNS" in os.environ
+    tabular.print_table(console(), table, rows, is_seen=is_seen)
 
 
 # -- code ------------------------------------------------------------------------------------------

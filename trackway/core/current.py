@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
@@ -21,6 +21,10 @@ if TYPE_CHECKING:
 __all__ = ["apart", "config", "define_metric", "finish", "log", "run", "summary"]
 
 _open: list[Run] = []
+
+before_use: list[Callable[[], None]] = []
+"""Called before the current run is used, while it is one that was opened for a training: which may
+have been left by an exception meanwhile, and its run is then no longer the current one."""
 
 _apart: ContextVar[list[Run] | None] = ContextVar("trackway_runs_apart", default=None)
 
@@ -74,6 +78,9 @@ def open_runs() -> list[Run]:
 
 
 def _last() -> Run | None:
+    if _open and _open[-1]._unended:
+        for call in before_use:
+            call()
     for each in reversed(_apart.get() or ()):
         if each in _open:
             return each
@@ -140,8 +147,9 @@ def watch(models: Any, optimizer: Any = None, **options: Any) -> Any:
 
 def unwatch(models: Any = None) -> None:
     """``Run.unwatch`` of the current run; without one, does nothing."""
-    if _open:
-        _open[-1].unwatch(models)
+    current = _last()
+    if current is not None:
+        current.unwatch(models)
 
 
 def finish(

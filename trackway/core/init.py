@@ -255,6 +255,8 @@ def _previous(reinit: str | bool | None) -> Run | None:
     wanted = "finish_previous" if _in_notebook() else "create_new"
     if reinit is not None:
         wanted = _choice("reinit", reinit, _REINIT)
+    for call in current.before_use:
+        call()
     runs = current.open_runs()
     if not runs or wanted == "create_new":
         return None

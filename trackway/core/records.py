@@ -94,11 +94,11 @@ def record_histograms(
         scheme: What the bins are.
         sharded: Each rank has a part of every tensor, and a reader adds the ranks' counts.
     """
-    part: dict[str, list[list[Any]]] = {}
+    part: dict[str, Sequence[tuple[int, Sequence[int]]]] = {}
     size = 0
     for name, pieces in data.items():
-        part[plain(name)] = [[first, list(counts)] for first, counts in pieces]
-        size += sum(len(counts) for _, counts in pieces) + 2
+        part[plain(name)] = pieces
+        size += sum([len(counts) for _, counts in pieces]) + 2
         if size >= _COUNTS:
             _histograms(run, part, of, step, scheme, sharded)
             part, size = {}, 0

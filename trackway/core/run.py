@@ -130,6 +130,7 @@ class Run(Described):
         self._settings: Settings = Settings()
         self._console: Console | None = None
         self._lifeline: Lifeline | None = None
+        self._before_end: list[Callable[[], None]] = []
         self._at_finish: Callable[[Run], None] = lambda run: None
         self.config = Tree(self._config_changed)
         self.summary = Tree(self._summary_changed)
@@ -191,22 +192,33 @@ class Run(Described):
             note("log", kind, f"log() takes a dictionary of values, not a {kind}; it is counted.")
             return
         number = self._step(step, hold=commit is False and step is None)
-        flat = flatten(data)
+        found = self._record(flatten(data), number, now, tuple(data))
+        if not found.devices:
+            names = tuple(data)
+            if names == tuple(found.numbers):
+                self._learn(names, found)
+
+    def _log_beside(self, data: Mapping[str, Any], step: int) -> None:
+        """Record at a step of a count that is not the program's: its own next step stays."""
+        with guard("log"):
+            self._record(data, step, clock.time(), tuple(data))
+
+    def _record(
+        self, flat: Mapping[str, Any], step: int, now: float, names: tuple[Any, ...]
+    ) -> Sorted:
         found = sort_values(flat)
         self._count_refused(found)
         if self._pending:
             self._harvest()
         if found.devices:
             # A sum of these would be work for the device: such names take the careful way.
-            self._writer.plans.pop(tuple(data), None)
-            self._begin_copies(found, number, now)
-        elif any(waiting.step == number for waiting in self._pending):
-            self._begin_copies(found, number, now)  # behind what came before it at this step
+            self._writer.plans.pop(names, None)
+            self._begin_copies(found, step, now)
+        elif any(waiting.step == step for waiting in self._pending):
+            self._begin_copies(found, step, now)  # behind what came before it at this step
         else:
-            self._store(found, number, now)
-            names = tuple(data)
-            if names == tuple(found.numbers):
-                self._learn(names, found)
+            self._store(found, step, now)
+        return found
 
     @guarded_log(_log_fast, _log_any)
     def log(
@@ -538,6 +550,9 @@ class Run(Described):
         if not isinstance(patience, (int, float)):
             patience = FINISH_S
         deadline = clock.monotonic() + patience
+        for call in tuple(self._before_end):
+            with guard("finish"):
+                call()
         with guard("finish"):
             self._await_devices(deadline)
         with guard("finish"):

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import sys
 import threading
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from types import CodeType, FrameType
-from typing import Any
+import weakref
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from contextvars import ContextVar
+from types import FrameType
+from typing import Any, Final
 
 from trackway.core import current
 from trackway.core._end import LEFT
@@ -17,7 +19,11 @@ from trackway.errors import ArgumentError, MissingExtraError
 from trackway.integrations._patch import defaults, watchers
 from trackway.integrations._versions import FRAMEWORKS
 
-__all__ = ["RunHandle", "named", "requires", "training_under_way"]
+__all__ = ["RunHandle", "named", "requires", "searching", "training_under_way"]
+
+
+_BETWEEN: Final = 5
+"""Frames of the program's own subclasses that may lie between us and the framework."""
 
 
 @contextmanager
@@ -90,6 +96,7 @@ class RunHandle:
         self._init = dict(init or {})
         self._run: Run | None = None
         self._own = False
+        self._said: set[str] = set()
 
     # -- the training ----------------------------------------------------------------------
 
@@ -117,15 +124,15 @@ class RunHandle:
             Whether there is anything to record into.
         """
         with guard(self.name):
-            entry = _entry(self.roots)
+            self._said = set()
             if self._run is not None and not keep:
                 self._left()
             if not beside:
-                _sweep(entry)
+                _sweep()
             if self._run is None:
                 self._open(fields, fresh)
             if ends:
-                _under_way.append(_Training(self, entry))
+                _under_way.append(_Training(self, _entry(self.roots)))
                 if self._own and self._run is not None:
                     self._run._unended = True
         return self.recording
@@ -134,18 +141,23 @@ class RunHandle:
         """There is a run, also where no training has begun: evaluation alone records too."""
         if self._run is None:
             with guard(self.name):
-                _sweep(_entry(self.roots))
+                _sweep()
                 self._open(fields)
         return self.recording
 
     @property
     def recording(self) -> bool:
         """Whether there is anything to record into: not on a rank other than zero."""
-        return self._run is not None and not self._run.disabled
+        if self._run is None or self._run.disabled:
+            return False
+        return self._given is not None or self._run not in _searched.get()
 
     def _open(self, fields: dict[str, Any], fresh: bool = False) -> None:
-        runs = [] if fresh else current.open_runs()
+        runs = [] if fresh else [run for run in current.open_runs() if not _is_anothers(run)]
         self._run = self._given or (runs[-1] if runs else None)
+        if self._run is not None and self._given is None and self._run in _searched.get():
+            self._run = None
+            return
         if self._run is None:
             self._run = self._opened(fields)
             self._own = True
@@ -174,7 +186,9 @@ class RunHandle:
 
     def _forget(self) -> Run | None:
         """Nothing is under way any more; returns the run that is to be ended."""
-        _under_way[:] = [training for training in _under_way if training.handle is not self]
+        for training in [each for each in _under_way if each.handle is self]:
+            with suppress(ValueError):  # another thread has taken it out
+                _under_way.remove(training)
         run, own = self._run, self._own
         self._run, self._own = None, False
         return run if own else None
@@ -194,26 +208,64 @@ class RunHandle:
     def log(self, data: Mapping[str, Any], step: int | None) -> None:
         """Record values at the framework's own step, behind the prefix."""
         if self._run is not None and data:
-            self._run.log(named(data, self.prefix), step=step)
+            self._run.log(named(data, self.prefix) if self.prefix else data, step=step)
 
     def due(self, counter: int) -> bool:
         """Whether it is an n-th time: whether ``counter`` is a multiple of ``every``."""
         return counter % self.every == 0
 
-    def summarize(self, data: Mapping[str, Any]) -> None:
-        """State results, behind the prefix."""
-        if self._run is not None and data:
-            self._run.summary.update(named(data, self.prefix))
+    def summarize(self, data: Mapping[str, Any], *, whole: bool = False) -> None:
+        """State results, behind the prefix.
+
+        Args:
+            data: The results.
+            whole: These are all that the training has: what an earlier one has stated beside them
+                is taken back.
+        """
+        if self._run is None:
+            return
+        values = named(data, self.prefix)
+        stated = _stated.setdefault(self._run, {}).setdefault((self.name, self.prefix), set())
+        if whole:
+            for name in stated.difference(values):
+                self._run.summary.pop(name, None)
+            stated.clear()
+        stated.update(values)
+        if values:
+            self._run.summary.update(values)
 
     def configure(self, data: Mapping[str, Any]) -> None:
-        """Record hyperparameters beside those that are there; with a prefix, under it."""
-        if self._run is None or not data:
+        """Record hyperparameters; with a prefix, under it.
+
+        What a training says first of a name takes the place of all that was there, of an earlier
+        training; what it says later is added.
+        """
+        if self._run is None:
             return
-        parts = [part for part in self.prefix.split("/") if part]
-        tree: dict[str, Any] = dict(data)
-        for part in reversed(parts):
-            tree = {part: tree}
-        _merge(self._run.config, tree)
+        for name, value in data.items():
+            place = self._place()
+            merged = name in self._said and isinstance(value, Mapping)
+            there = place.get(name) if merged else None
+            if isinstance(there, Mapping):
+                _merge(there, value)
+            else:
+                place[name] = value
+            self._said.add(name)
+
+    def configure_at(self, path: Sequence[str], value: Any) -> None:
+        """Record one hyperparameter or group of them, and leave what stands beside it."""
+        if self._run is not None:
+            self._place(*path[:-1])[path[-1]] = value
+
+    def _place(self, *path: str) -> Any:
+        """The mapping at a path of the configuration, behind the prefix; made where it is not."""
+        assert self._run is not None
+        place: Any = self._run.config
+        for part in (*(part for part in self.prefix.split("/") if part), *path):
+            if not isinstance(place.get(part), Mapping):
+                place[part] = {}
+            place = place[part]
+        return place
 
     # -- copies ----------------------------------------------------------------------------
 
@@ -223,7 +275,9 @@ class RunHandle:
 
     def __deepcopy__(self, memo: dict[int, Any]) -> RunHandle:
         copy = RunHandle.__new__(RunHandle)
-        copy.__dict__.update(self.__dict__, _run=None, _own=False, _init=dict(self._init))
+        copy.__dict__.update(
+            self.__dict__, _run=None, _own=False, _said=set(), _init=dict(self._init)
+        )
         return copy
 
 
@@ -240,32 +294,70 @@ def _merge(into: Any, data: Mapping[str, Any]) -> None:
         into.update(flat)
 
 
+_stated: weakref.WeakKeyDictionary[Run, dict[tuple[str, str], set[str]]]
+_stated = weakref.WeakKeyDictionary()
+"""What integrations have stated in a run's summary, by integration and prefix."""
+
+_searched: ContextVar[tuple[Run, ...]] = ContextVar("trackway_runs_searched", default=())
+
+
+@contextmanager
+def searching() -> Iterator[None]:
+    """Around what a search tries out, where the search itself is the record of it.
+
+    A training in the block joins no run that was open before. It records into one that was opened
+    in the block, or that was passed in.
+    """
+    token = _searched.set(tuple(current.open_runs()))
+    try:
+        yield
+    finally:
+        _searched.reset(token)
+
+
+class _Mark:
+    """Lies in a frame as its trace function, by which the frame is known again.
+
+    A frame takes no attribute, no weak reference, and its number is used again. Where something
+    traces (a debugger, coverage), it is passed through.
+    """
+
+    __slots__ = ("_inner",)
+
+    def __init__(self, inner: Any) -> None:
+        self._inner = inner
+
+    def __call__(self, frame: FrameType, event: str, arg: Any) -> Any:
+        if self._inner is None:
+            return None
+        self._inner = self._inner(frame, event, arg) or self._inner
+        return self
+
+
 class _Training:
     """One training that has begun: its handle, and the framework's frame that it lasts as long as.
 
-    The frame is known by number and code: holding it would hold the user's model and data.
+    The frame is known by its mark: holding it would hold the user's model and data.
     """
 
-    __slots__ = ("code", "frame", "handle", "thread")
+    __slots__ = ("handle", "mark", "thread")
 
     def __init__(self, handle: RunHandle, entry: FrameType | None) -> None:
         self.handle = handle
         self.thread = threading.get_ident()
-        self.frame = 0 if entry is None else id(entry)
-        self.code: CodeType | None = None if entry is None else entry.f_code
+        self.mark: _Mark | None = None
+        if entry is not None:
+            if not isinstance(entry.f_trace, _Mark):
+                entry.f_trace = _Mark(entry.f_trace)
+            self.mark = entry.f_trace
 
-    def lives(self, beginning: FrameType | None) -> bool:
-        """Whether its frame is still on its thread's stack.
-
-        Args:
-            beginning: The frame of the training that begins just now: a frame that is gone may
-                have left it its number.
-        """
-        if self.code is None:
+    def lives(self) -> bool:
+        """Whether its frame is still on its thread's stack."""
+        if self.mark is None:
             return True
         frame = sys._current_frames().get(self.thread)
         while frame is not None:
-            if id(frame) == self.frame and frame.f_code is self.code and frame is not beginning:
+            if frame.f_trace is self.mark:
                 return True
             frame = frame.f_back
         return False
@@ -274,32 +366,47 @@ class _Training:
 _under_way: list[_Training] = []
 
 
+def _is_anothers(run: Run) -> bool:
+    """Whether a training in another thread opened the run for itself, and will end it."""
+    me = threading.get_ident()
+    return any(t.handle.owns and t.handle.run is run and t.thread != me for t in _under_way)
+
+
 def _entry(roots: tuple[str, ...]) -> FrameType | None:
     """The framework's outermost frame on this stack, above which the program's own begin.
 
-    None where there is none: then it is not known how long the training lasts.
+    None where there is none: then it is not known how long the training lasts. Between us and
+    the framework may be the program's own subclass of an object of ours.
     """
     frame: FrameType | None = sys._getframe(1)
     entry = None
+    between = 0
     while frame is not None:
         package = str(frame.f_globals.get("__name__", "")).partition(".")[0]
         if package in roots:
             entry = frame
         elif package != "trackway":
-            break
+            between += 1
+            if entry is not None or between > _BETWEEN:
+                break
         frame = frame.f_back
     return entry
 
 
-def _sweep(beginning: FrameType | None) -> None:
-    """End the runs of trainings that were left by an exception, before another one begins."""
+def _sweep() -> None:
+    """End the runs of trainings that were left by an exception."""
     for training in list(_under_way):
-        if not training.lives(beginning):
+        if not training.lives():
             training.handle._left()
 
 
 def training_under_way() -> bool:
-    """Whether a framework is training now, whose integration records what there is to record."""
-    if _under_way:
-        _sweep(None)
-    return bool(_under_way)
+    """Whether a framework is training in this thread, whose integration records what there is."""
+    me = threading.get_ident()
+    if not any(training.thread == me for training in _under_way):
+        return False
+    _sweep()
+    return any(training.thread == me for training in _under_way)
+
+
+current.before_use.append(_sweep)

@@ -146,7 +146,7 @@ class Rounds:
             return
         try:
             told = {} if tell is None else tell()  # may add the last rounds
-            self.handle.summarize({**self._rate(), **told})
+            self.handle.summarize({**self._rate(), **told}, whole=True)
         finally:
             self._forget()
             self.handle.end(error)

@@ -3,17 +3,19 @@
 A wrapper has three parts: before, the original, after. The first and the last are guarded; an
 exception of the original passes unchanged. ``disable`` puts the original back; whoever had taken
 the wrapper by name meanwhile keeps one that does nothing but call the original.
+
+Imports next to nothing, as ``autolog`` may be called in programs that never train.
 """
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from trackway.core._guard import attempt, guard
 
-from trackway.core._guard import guard
-
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from typing import Any
+
     from trackway.core.run import Run
 
 __all__ = ["Call", "Patches", "defaults", "watchers"]
@@ -126,18 +128,19 @@ def _wrapper(
     before: Callable[[Call], None] | None,
     after: Callable[[Call], None] | None,
 ) -> Callable[..., Any]:
+    import functools
+
+    prepare = None if before is None else attempt(patches.name, before)
+    conclude = None if after is None else attempt(patches.name, after)
+
     @functools.wraps(original)
     def wrapped(*args: Any, **kwargs: Any) -> Any:
         if not patches.enabled:
             return original(*args, **kwargs)
         call = Call(args, dict(kwargs))
-        if before is not None:
-            ready = False
-            with guard(patches.name):
-                before(call)
-                ready = True
-            if not ready:  # what it may have changed by half is not passed on
-                call.args, call.kwargs = args, kwargs
+        if prepare is not None and not prepare(call):
+            # What it may have changed by half is not passed on.
+            call.args, call.kwargs = args, kwargs
         try:
             call.result = original(*call.args, **call.kwargs)
             return call.result
@@ -145,9 +148,8 @@ def _wrapper(
             call.error = error
             raise
         finally:
-            if after is not None:
-                with guard(patches.name):
-                    after(call)
+            if conclude is not None:
+                conclude(call)
             # A raised error holds this frame: holding it in turn would keep both until the
             # collector comes, and with them the user's tensors.
             call.error = call.result = None

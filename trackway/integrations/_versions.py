@@ -6,12 +6,14 @@ a test compares them. ``latest`` is what the whole test suite runs with.
 
 from __future__ import annotations
 
-from typing import Final, NamedTuple
+TYPE_CHECKING = False  # a plain class and no typing: ``autolog`` reads this in every program
+if TYPE_CHECKING:
+    from typing import Final
 
 __all__ = ["FRAMEWORKS", "Framework"]
 
 
-class Framework(NamedTuple):
+class Framework:
     """One framework.
 
     Attributes:
@@ -24,12 +26,23 @@ class Framework(NamedTuple):
         triggers: The framework's modules in which ``autolog`` has its choke point.
     """
 
-    name: str
-    modules: tuple[str, ...]
-    distributions: tuple[str, ...]
-    lowest: str
-    latest: str
-    triggers: tuple[str, ...]
+    __slots__ = ("distributions", "latest", "lowest", "modules", "name", "triggers")
+
+    def __init__(
+        self,
+        name: str,
+        modules: tuple[str, ...],
+        distributions: tuple[str, ...],
+        lowest: str,
+        latest: str,
+        triggers: tuple[str, ...],
+    ) -> None:
+        self.name = name
+        self.modules = modules
+        self.distributions = distributions
+        self.lowest = lowest
+        self.latest = latest
+        self.triggers = triggers
 
 
 FRAMEWORKS: Final[dict[str, Framework]] = {

@@ -214,3 +214,87 @@ accelerator.end_training()
     assert run.config["accelerate"]["num_processes"] == 2
     assert not Path(f"{root}1").exists()
     assert not root.exists()
+
+
+# -- several at once -------------------------------------------------------------------------------
+
+
+def test_two_accelerators(root: Path) -> None:
+    """Two at once have a run each, in use until the ``end_training`` of each."""
+    first = Accelerator(cpu=True, log_with="trackway")
+    first.init_trackers("first")
+    first.log({"loss": 1.0}, step=1)
+    second = Accelerator(cpu=True, log_with="trackway")
+    second.init_trackers("second")
+    first.log({"loss": 2.0}, step=2)
+    second.log({"loss": 3.0}, step=3)
+    first.end_training()
+    second.log({"loss": 4.0}, step=4)
+    second.end_training()
+    found = [tw.Api(root).runs(project)[0] for project in ("first", "second")]
+    assert [run.state for run in found] == ["finished", "finished"]
+    assert [rows_of(run) for run in found] == [
+        [("loss", 1, 1.0), ("loss", 2, 2.0)],
+        [("loss", 3, 3.0), ("loss", 4, 4.0)],
+    ]
+    assert current.open_runs() == []
+
+
+def test_started_again(root: Path) -> None:
+    """A run was left whose tracker is gone, or is started again; the next one is a new run."""
+    accelerator = Accelerator(cpu=True, log_with=TrackwayTracker("p"))
+    accelerator.init_trackers("ignored")
+    accelerator.get_tracker("trackway").start()
+    del accelerator
+    other = Accelerator(cpu=True, log_with="trackway")
+    other.init_trackers("p")
+    other.end_training()
+    states = [run.state for run in tw.Api(root).runs("p")]
+    assert states == ["finished", "failed", "failed"]
+
+
+# -- processes -------------------------------------------------------------------------------------
+
+
+def test_processes_of_multiprocessing(root: Path, tmp_path: Path) -> None:
+    """Of two processes, forked or spawned with one tracker, the first records."""
+    script = tmp_path / "script.py"
+    script.write_text(PROCESSES, "utf-8")
+    python(str(script))
+    runs = tw.Api(root).runs("p")
+    assert sorted(run.config["method"] for run in runs) == ["fork", "spawn"]
+    for run in runs:
+        assert run.state == "finished"
+        assert len(run.attempts) == 1
+        assert run.config["accelerate"]["num_processes"] == 2
+        assert rows_of(run) == [("loss", 0, 0.0), ("loss", 1, 1.0)]
+    assert len(list(root.rglob("*.log"))) == 2
+
+
+PROCESSES = """
+import os, socket
+import torch.multiprocessing
+from accelerate import Accelerator
+from trackway.integrations.accelerate import TrackwayTracker
+
+
+def train(rank, tracker, method):
+    os.environ["RANK"] = os.environ["LOCAL_RANK"] = str(rank)
+    accelerator = Accelerator(cpu=True, log_with=tracker)
+    accelerator.init_trackers("p", config={"method": method})
+    for step in range(2):
+        accelerator.log({"loss": float(step)}, step=step)
+    accelerator.end_training()
+
+
+if __name__ == "__main__":
+    common = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "OMP_NUM_THREADS": "1"}
+    os.environ.update(common, GLOO_SOCKET_IFNAME="lo")
+    for method in ("fork", "spawn"):
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            os.environ["MASTER_PORT"] = str(free.getsockname()[1])
+        torch.multiprocessing.start_processes(
+            train, (TrackwayTracker("p"), method), nprocs=2, start_method=method
+        )
+"""

@@ -212,6 +212,42 @@ def test_patching_that_fails(monkeypatch: pytest.MonkeyPatch) -> None:
     assert status.error is not None
 
 
+def test_imports_next_to_nothing() -> None:
+    """Called in a program that never trains, it loads neither our core nor what Python is slow at.
+
+    Nor does it load any module of the standard library that ``import trackway`` does not, but for
+    ``_thread``, which is built in.
+    """
+    code = """
+        import sys
+        import trackway
+        from importlib import import_module
+        before = set(sys.modules)
+        trackway.autolog()
+        print(*sorted(set(sys.modules) - before))
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(code)],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=Path(tw.__file__).parents[1],
+    )
+    assert done.stdout.split() == [
+        "trackway.core",
+        "trackway.core._guard",
+        "trackway.errors",
+        "trackway.integrations",
+        "trackway.integrations._finder",
+        "trackway.integrations._patch",
+        "trackway.integrations._versions",
+        "trackway.integrations.autolog",
+        "trackway.integrations.autolog._arguments",
+        "trackway.integrations.autolog._autolog",
+        "trackway.integrations.autolog._finder",
+    ]
+
+
 def test_versions_are_compared_by_their_numbers() -> None:
     """``2.13.0+cpu`` is 2.13; what is newer than tried or older than supported says so."""
     from trackway.integrations.autolog import Status

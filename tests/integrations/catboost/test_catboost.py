@@ -342,6 +342,48 @@ def test_autolog_reaches_every_way(
     assert stored().summary["trees"] == 2
 
 
+@pytest.mark.parametrize("live", [True, False])
+def test_autolog_is_called_in_every_round_only_if_wanted(
+    live: bool, monkeypatch: pytest.MonkeyPatch, stored: Callable[..., StoredRun]
+) -> None:
+    """CatBoost copies all values so far for any callback: by default it gets none of ours."""
+    rounds: list[int] = []
+    hook = TrackwayCallback.after_iteration
+
+    def after_iteration(self: TrackwayCallback, info: Any) -> bool:
+        rounds.append(info.iteration)
+        return hook(self, info)
+
+    monkeypatch.setattr(TrackwayCallback, "after_iteration", after_iteration)
+    if live:
+        tw.autolog(only=["catboost"], catboost={"live": True})
+    else:
+        tw.autolog(only=["catboost"])
+    model = train()
+    assert rounds == ([1, 2, 3, 4, 5] if live else [])
+    assert rows_of(stored(), UNMEASURED) == rows(model)
+
+
+def test_autolog_behind_an_init_model(stored: Callable[..., StoredRun]) -> None:
+    """A training that goes on with a model's trees has its steps behind them."""
+    first = train()
+    tw.autolog(only=["catboost"])
+    model = train(fit={"init_model": first})
+    assert rows_of(stored(), UNMEASURED) == rows(model, 5)
+    assert stored().config["catboost"]["continued"] is True
+
+
+def test_autolog_of_a_training_that_fails(stored: Callable[..., StoredRun]) -> None:
+    """Of a training that was left by an error the parameters are recorded, and that it failed."""
+    tw.autolog(only=["catboost"])
+    with pytest.raises(catboost.CatBoostError):
+        train(fit={"callbacks": [Raise()]})
+    run = stored()
+    assert run.state == "failed"
+    assert rows_of(run) == []
+    assert run.config["catboost"]["iterations"] == 5
+
+
 def test_autolog_on_a_gpu(stored: Callable[..., StoredRun]) -> None:
     """On a GPU CatBoost refuses callbacks: none is passed, and its own errors are passed on."""
     tw.autolog(only=["catboost"])

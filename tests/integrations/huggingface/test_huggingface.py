@@ -149,6 +149,46 @@ def test_evaluation_belongs_to_its_training(
     assert current.open_runs() == []
 
 
+def test_evaluation_of_either_trainer(
+    tmp_path: Path, stored: Callable[..., StoredRun], root: Path
+) -> None:
+    """With one callback on two trainers, each evaluation is in the run of its own trainer."""
+    hook = TrackwayCallback()
+    first = trainer(tmp_path, callbacks=[hook], max_steps=1)
+    second = trainer(tmp_path, callbacks=[hook], max_steps=2)
+    first.train()
+    of_first = stored().id
+    second.train()
+    of_second = stored().id
+    first.evaluate()
+    second.evaluate()
+    first.evaluate(metric_key_prefix="again")
+    assert {run.id for run in tw.Api(root).runs("p")} == {of_first, of_second}
+    found = {
+        run.id: [row[:2] for row in rows_of(run) if row[0].endswith("/loss")]
+        for run in tw.Api(root).runs("p")
+    }
+    assert found == {
+        of_first: [("again/loss", 1), ("eval/loss", 1), ("train/loss", 1)],
+        of_second: [("eval/loss", 2), ("train/loss", 1), ("train/loss", 2)],
+    }
+
+
+def test_evaluation_after_another_was_left(
+    tmp_path: Path, stored: Callable[..., StoredRun], root: Path
+) -> None:
+    """A trainer's evaluation is not in the run of another one that an exception has left."""
+    hook = TrackwayCallback()
+    first = trainer(tmp_path, callbacks=[hook], kind=Failing)
+    with pytest.raises(Boom):
+        first.train()
+    trainer(tmp_path, callbacks=[hook]).evaluate()
+    evaluated, failed = tw.Api(root).runs("p")
+    assert (failed.state, evaluated.state) == ("failed", "finished")
+    assert "eval/loss" not in list(failed.keys())
+    assert [row[:2] for row in rows_of(evaluated) if row[0] == "eval/loss"] == [("eval/loss", 0)]
+
+
 def test_evaluation_alone(tmp_path: Path, stored: Callable[..., StoredRun], root: Path) -> None:
     """Without a training, evaluations and predictions of one trainer have one run of their own."""
     made = trainer(
@@ -249,15 +289,41 @@ def test_tokens(tmp_path: Path, stored: Callable[..., StoredRun]) -> None:
         assert all(rate > 0 for _, _, rate in rates)
 
 
-def test_watch(tmp_path: Path, begin: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
-    """``watch=True`` watches the model of the training, once."""
-    seen: list[Any] = []
-    monkeypatch.setattr(tw.Run, "watch", lambda run, of: seen.append((run, of)), raising=False)
+WATCH = {"every": 1, "histograms": False, "budget": 1.0}
+
+
+def norms(run: StoredRun, name: str = "gradients/norm") -> list[int]:
+    """The steps at which the norm of all gradients was read."""
+    return [step for found, step, _ in rows_of(run) if found == name]
+
+
+def test_watch(tmp_path: Path, begin: Callable[..., Any], stored: Callable[..., StoredRun]) -> None:
+    """``watch`` reads the gradients of each training at the steps of its ``Trainer``."""
+    from trackway.integrations.pytorch._watch import watches
+
     mine = begin()
-    made = trainer(tmp_path, callbacks=[TrackwayCallback(watch=True)], max_steps=1)
+    hook = TrackwayCallback(watch=WATCH, prefix="a")
+    made = trainer(tmp_path, callbacks=[hook], save_strategy="steps", save_steps=4)
     made.train()
+    assert not watches.get(mine), "the watch has ended with the training"
     made.evaluate()
-    assert seen == [(mine, made.model)]
+    mine.flush()
+    assert norms(stored(mine), "a/gradients/norm") == [1, 2, 3, 4, 5, 6]
+    mine.finish()
+    other = begin()
+    again = trainer(tmp_path, callbacks=[TrackwayCallback(watch=WATCH)])
+    again.train(resume_from_checkpoint=str(tmp_path / "checkpoint-4"))
+    assert not watches.get(other)
+    other.flush()
+    assert norms(stored(other)) == [5, 6]
+
+
+def test_watch_in_a_run_of_its_own(tmp_path: Path, stored: Callable[..., StoredRun]) -> None:
+    """Two trainings of one trainer are two runs, watched from the first step of each."""
+    made = trainer(tmp_path, callbacks=[TrackwayCallback(watch=WATCH)], max_steps=2)
+    for _ in range(2):
+        made.train()
+        assert norms(stored()) == [1, 2]
 
 
 # -- checkpoints -----------------------------------------------------------------------------------

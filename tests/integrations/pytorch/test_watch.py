@@ -24,6 +24,7 @@ from trackway.integrations.pytorch._rows import total
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore:Complex modules are a new feature:UserWarning",
+    "ignore:You are using .torch.load. with:FutureWarning",
     "ignore:.torch.jit.script.*. is deprecated:DeprecationWarning",
 )
 
@@ -624,6 +625,36 @@ def test_nothing_is_kept_alive(begin: Begin) -> None:
     assert [ref() for ref in seen] == [None] * 5
 
 
+def test_gradients_are_freed(begin: Begin) -> None:
+    """No gradient is held from one step to the next."""
+    run, model = begin(), nn.Sequential(nn.Linear(8, 4), nn.Linear(4, 5000), nn.Linear(5000, 1))
+    optimizer = torch.optim.SGD(model.parameters(), 0.1)
+    run.watch(model, optimizer, every=1)
+    model(torch.ones(2, 8)).sum().backward()
+    optimizer.step()
+    seen = [weakref.ref(p.grad.untyped_storage()) for p in model.parameters() if p.grad is not None]
+    held = [weakref.ref(p.grad) for p in model.parameters() if p.grad is not None]
+    optimizer.zero_grad()
+    gc.collect()
+    assert [ref() for ref in held + seen] == [None] * 12
+
+
+def test_parameters_that_are_replaced(begin: Begin, stored: Read) -> None:
+    """Histograms of parameters and updates are of the values that they have at that step."""
+    run, model = begin(), net()
+    optimizer = torch.optim.SGD(model.parameters(), 1.0)
+    run.watch(model, optimizer, every=1, log="all")
+    for value in (1.0, 2.0):
+        for parameter in model.parameters():
+            parameter.data = torch.full_like(parameter, value)
+            parameter.grad = torch.full_like(parameter, value / 4)
+        optimizer.step()
+    found = stored(run)
+    assert series(found, "updates/ratio/2.bias") == ([1, 2], [0.25, 0.25])
+    (event,) = [e for e in found.events("histograms") if e.fields["of"] == "parameters"]
+    assert event.fields["data"]["2.bias"] == [[506, [4]]]  # 0.75: exponent 126, mantissa 2 of 4
+
+
 def test_close_and_unwatch(begin: Begin, stored: Read) -> None:
     """After ``close`` or ``unwatch`` nothing is recorded, and no hook is left."""
     from torch.optim.optimizer import _global_optimizer_post_hooks
@@ -664,6 +695,89 @@ def test_finished_run(begin: Begin, stored: Read) -> None:
         run.finish()
     assert series(stored(run), "lr")[0] == [1]
     assert _guard.troubles() == []
+
+
+class Late:
+    """A device that answers when it is told to."""
+
+    answers = False
+
+    def __init__(self, packet: Any) -> None:
+        self.arrays = packet.arrays
+
+    def ready(self) -> bool:
+        """Whether everything has arrived."""
+        return Late.answers
+
+
+def test_what_is_on_its_way_at_the_end(
+    begin: Begin, stored: Read, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a device has not answered yet when the run is finished is recorded all the same."""
+    from trackway.integrations.pytorch import _track
+
+    packet: Any = vars(_track)["Packet"]
+    monkeypatch.setattr(_track, "Packet", lambda *arguments: Late(packet(*arguments)))
+    monkeypatch.setattr(Late, "answers", False)
+    run, model = begin(), net()
+    optimizer = torch.optim.SGD(model.parameters(), 0.1)
+    run.watch(model, optimizer, every=1)
+    loss_of(model).backward()
+    optimizer.step()
+    assert "gradients/norm" not in names_of(stored(run))
+    monkeypatch.setattr(Late, "answers", True)
+    run.finish()
+    assert series(stored(run), "gradients/norm")[0] == [1]
+    assert [event.fields["step"] for event in stored(run).events("histograms")] == [1]
+
+
+def test_lazy_devices(
+    begin: Begin, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Where reading a value would run what is queued nothing is read, and that is said once."""
+    from trackway.integrations.pytorch import _watch
+
+    monkeypatch.setattr(_watch, "_LAZY", {"cpu"})
+    run, model = begin(), net()
+    optimizer = torch.optim.SGD(model.parameters(), 0.1)
+    watched = run.watch(model, optimizer, every=1)
+    for _ in range(2):
+        loss_of(model).backward()
+        optimizer.step()
+    assert watched.settings["intervals"] == {}
+    assert capsys.readouterr().err.count("models on cpu devices are not watched") == 1
+
+
+def test_gradients_that_change(begin: Begin, stored: Read) -> None:
+    """Norms and counts are those of each step, whatever becomes of the gradients between."""
+    run, model, truth = begin(), net(), Truth()
+    optimizer = torch.optim.SGD(model.parameters(), 0.1)
+    run.watch(model, optimizer, every=1)
+    for index in range(7):
+        optimizer.zero_grad(set_to_none=index % 2 == 0)
+        model[0].weight.requires_grad_(index != 2)
+        if index == 2:
+            model[0].weight.grad = None
+        if index == 4:
+            model.to(torch.float64)
+        x, y = (t.to(model[0].weight.dtype) for t in batch(index))
+        nn.functional.mse_loss(model(x), y).backward()
+        if index == 6:
+            assert model[0].bias.grad is not None
+            model[0].bias.grad = model[0].bias.grad.to_sparse()
+        truth.norms.append(
+            norm_of([p.grad.to_dense() for p in model.parameters() if p.grad is not None])
+        )
+        optimizer.step()
+    found = stored(run)
+    assert_norms(found, truth.norms)
+    assert series(found, "gradients/norm/0.weight")[0] == [1, 2, 4, 5, 6, 7]
+    for event in found.events("histograms"):
+        counted = {k: sum(sum(c) for _, c in v) for k, v in event.fields["data"].items()}
+        sizes = {"0.weight": 128, "0.bias": 16, "2.weight": 64, "2.bias": 4}
+        if event.fields["step"] == 3:
+            del sizes["0.weight"]
+        assert counted == sizes
 
 
 def test_disabled_run(begin: Begin) -> None:

@@ -21,6 +21,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from trackway.integrations.pytorch import _bits, _read
 from trackway.integrations.pytorch._bits import BINS, count, count_there, nonfinite, pieces
 from trackway.integrations.pytorch._read import Entry, flat, measure, norms, pack, prepare
+from trackway.integrations.pytorch._together import Together
 
 
 def naive(values: Sequence[float]) -> dict[int, int]:
@@ -110,8 +111,42 @@ def test_pieces() -> None:
     """Pieces hold every count at its place; short gaps are written as zeros."""
     row = np.zeros(BINS, np.int64)
     row[[0, 500, 501, 504, 1300]] = [1, 2, 3, 4, 5]
-    assert pieces(row) == [(0, [1]), (500, [2, 3, 0, 0, 4]), (1300, [5])]
-    assert pieces(np.zeros(BINS, np.int64)) == []
+    row[[9, 14]] = [6, 7]
+    last = np.zeros(BINS, np.int64)
+    last[[1, BINS - 1]] = 8
+    found = pieces(np.stack([last, row, np.zeros(BINS, np.int64), last]))
+    assert found[1] == [(0, [1]), (9, [6]), (14, [7]), (500, [2, 3, 0, 0, 4]), (1300, [5])]
+    assert found[0] == found[3] == [(1, [8]), (BINS - 1, [8])]
+    assert found[2] == []
+    assert pieces(np.zeros((1, BINS), np.int64)) == [[]]
+    assert pieces(np.zeros((0, BINS), np.int64)) == []
+
+
+@hypothesis_settings(max_examples=60, deadline=None)
+@given(st.lists(st.lists(SINGLES, max_size=40), min_size=1, max_size=6))
+def test_together(data: list[list[float]]) -> None:
+    """Small tensors beside each other have the counts and norms that each has by itself."""
+    flats = [torch.tensor(values * 7, dtype=torch.float32) for values in data]
+    together = Together([flat.shape for flat in flats])
+    for _ in range(2):
+        together.load(flats)
+        assert together.counts().tolist() == count(flats).tolist()
+        assert together.norms() == pytest.approx(
+            [float(np.linalg.norm(flat.numpy().astype(np.float64))) for flat in flats],
+            rel=1e-6,
+            abs=1e-150,
+            nan_ok=True,
+        )
+
+
+def test_together_in_batches() -> None:
+    """However many there are, each is counted in its own row."""
+    generator = torch.Generator().manual_seed(3)
+    sizes = [9_999, 0, 10_000, *[10_000] * 7, *range(70), *[1] * 70]
+    flats = [torch.randn(size, generator=generator) for size in sizes]
+    together = Together([flat.shape for flat in flats])
+    together.load(flats)
+    assert together.counts().tolist() == count(flats).tolist()
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from unittest import SkipTest
 
 import joblib  # type: ignore[import-untyped]
 import numpy as np
@@ -40,12 +41,15 @@ import trackway as tw
 from tests.integrations.contract import Boom, FailingRun, rows_of
 from trackway.api import StoredRun
 from trackway.core import _guard
-from trackway.integrations.sklearn import watch
+from trackway.integrations.sklearn import _score, watch
 
 Begin = Callable[..., Any]
 Stored = Callable[..., StoredRun]
 
-pytestmark = [pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")]
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning"),
+    pytest.mark.filterwarnings("ignore:scipy.optimize.*`iprint`:DeprecationWarning"),
+]
 
 X, Y = load_iris(return_X_y=True)
 
@@ -60,6 +64,22 @@ def fits(run: StoredRun) -> list[tuple[str, int]]:
 def tables(run: StoredRun) -> list[dict[str, Any]]:
     """Every table, in order."""
     return [event.fields for event in run.events("table")]
+
+
+def outcomes_of(model: Any) -> list[tuple[str, str]]:
+    """The checks of scikit-learn, and how each one ended."""
+    if "on_fail" in inspect.signature(check_estimator).parameters:  # 1.6 and later
+        results = check_estimator(model, on_fail=None)
+        return [(result["check_name"], result["status"]) for result in results]
+    found = []
+    for subject, check in check_estimator(model, generate_only=True):
+        status = "passed"
+        try:
+            check(subject)
+        except (AssertionError, SkipTest) as error:
+            status = type(error).__name__
+        found.append((check.func.__name__, status))
+    return found
 
 
 class Own(ClassifierMixin, BaseEstimator):
@@ -326,8 +346,6 @@ class TestUnchanged:
                 assert np.array_equal(routed(), without)
         assert fits(stored(run)) == [("Pipeline", 1)]
 
-    @pytest.mark.filterwarnings("ignore::sklearn.exceptions.EstimatorCheckFailedWarning")
-    @pytest.mark.filterwarnings("ignore::sklearn.exceptions.SkipTestWarning")
     def test_check_estimator(self, begin: Begin, stored: Stored) -> None:
         """The checks of scikit-learn have the same outcomes, and are no records."""
 
@@ -336,8 +354,8 @@ class TestUnchanged:
             for model in (GaussianNB(), Ridge(), StandardScaler()):
                 with warnings.catch_warnings():
                     warnings.simplefilter("ignore")
-                    results = check_estimator(model, on_fail=None)
-                found += [(type(model).__name__, r["check_name"], r["status"]) for r in results]
+                    checked = outcomes_of(model)
+                found += [(type(model).__name__, *outcome) for outcome in checked]
             return found
 
         without = outcomes()
@@ -395,8 +413,11 @@ class TestUnchanged:
         assert not any("training_score" in name for name in stored(run).keys())  # noqa: SIM118
 
     @pytest.mark.parametrize("wanted", [True, False])
-    def test_training_score(self, wanted: bool, begin: Begin, stored: Stored) -> None:
+    def test_training_score(
+        self, wanted: bool, begin: Begin, stored: Stored, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         """It is the estimator's own score on its training data, unless it is not wanted."""
+        monkeypatch.setattr(_score, "SHARE", 1e6)
         run = begin()
         with watch(training_score=wanted):
             model = DecisionTreeClassifier(max_depth=1).fit(X, Y)
@@ -404,15 +425,42 @@ class TestUnchanged:
         expected = [("DecisionTreeClassifier/training_score", 1, model.score(X, Y))]
         assert rows == (expected if wanted else [])
 
-    def test_training_score_is_rationed(self, begin: Begin, stored: Stored) -> None:
-        """In a long loop of short fits few are scored: those of ten, and then what is cheap."""
+    def test_training_score_of_short_fits(self, begin: Begin, stored: Stored) -> None:
+        """A fit so short that scoring it would be felt is not scored, the first one included."""
         run = begin()
         with watch():
-            for _ in range(30):
-                GaussianNB().fit(X, Y)
-        rows = rows_of(stored(run))
-        assert len([row for row in rows if row[0] == "GaussianNB/fit_s"]) == 30
-        assert 10 <= len([row for row in rows if row[0].endswith("training_score")]) < 30
+            GaussianNB().fit(X, Y)
+        rows = [name for name, _, _ in rows_of(stored(run))]
+        assert "GaussianNB/fit_s" in rows
+        assert "GaussianNB/training_score" not in rows
+
+    def test_training_score_is_rationed(self) -> None:
+        """Scores take no more than their share of the time of all fits so far."""
+        scoring = _score.Scoring(wanted=True)
+        model = GaussianNB().fit(X, Y)
+        longest = _score.FIRST_S / _score.SHARE
+        assert scoring.score(model, X, Y, longest * 0.9) is None
+        assert scoring.score(model, X, Y, longest * 0.2) is not None
+        # Another one is due when the first one is paid for, and there is enough for its like.
+        cost = scoring._score_s
+        assert cost == scoring._costs[GaussianNB] > 0
+        scoring._fit_s = cost / _score.SHARE
+        assert scoring.score(model, X, Y, cost / _score.SHARE * 0.99) is None
+        assert scoring.score(model, X, Y, cost / _score.SHARE * 0.02) is not None
+
+    def test_training_score_of_slow_predictions(self) -> None:
+        """Where predictions are slow, the rows are as many as there is time for."""
+        asked: list[int] = []
+
+        class Slow(GaussianNB):
+            def score(self, x: Any, y: Any, sample_weight: Any = None) -> float:
+                asked.append(len(x))
+                return 0.5
+
+        model = Slow().fit(X, Y)
+        assert _score._on_rows(model, X, Y, left_s=0.0) == 0.5
+        assert _score._on_rows(model, X, Y, left_s=1e6) == 0.5
+        assert asked == [32, len(X)]
 
 
 class TestErrors:
@@ -625,6 +673,30 @@ class TestAutolog:
         tw.autolog(only=["sklearn", "xgboost"])
         model.fit(X, Y)
         assert list(stored(other).config["sklearn"]["XGBClassifier"]) == ["data"]
+
+    def test_boosters_of_a_search(self, begin: Begin, stored: Stored) -> None:
+        """What a search or a cross-validation tries out has no series; a fit beside it has."""
+        xgboost = pytest.importorskip("xgboost")
+        tw.autolog(only=["sklearn", "xgboost"])
+        run = begin()
+        model = xgboost.XGBClassifier(n_estimators=2, max_depth=2)
+        GridSearchCV(model, {"max_depth": [1, 2]}, cv=2).fit(X, Y)
+        cross_validate(model, X, Y, cv=2)
+        names = {name for name, _, _ in rows_of(stored(run))}
+        assert names == {"GridSearchCV/fit_s", "XGBClassifier/cross_validate_s"}
+        assert "xgboost" not in stored(run).config
+        model.fit(X, Y, eval_set=[(X, Y)], verbose=False)
+        assert "validation_0/mlogloss" in {name for name, _, _ in rows_of(stored(run))}
+
+    def test_boosters_of_a_search_in_its_own_run(self, root: Path) -> None:
+        """Also where the search opened the run: there is one, and the search is all it holds."""
+        xgboost = pytest.importorskip("xgboost")
+        tw.autolog(only=["sklearn", "xgboost"])
+        model = xgboost.XGBClassifier(n_estimators=2, max_depth=2)
+        GridSearchCV(model, {"max_depth": [1, 2]}, cv=2).fit(X, Y)
+        [run] = tw.Api(root).runs("p")
+        assert [name for name, _, _ in rows_of(run)] == ["GridSearchCV/fit_s"]
+        assert run.state == "finished"
 
     def test_forest(self, begin: Begin, stored: Stored) -> None:
         """Trees of a forest, which are fitted in threads, are not records."""

@@ -8,18 +8,26 @@ from typing import Any
 import numpy as np
 import pytest
 from sklearn import metrics
-from sklearn.cluster import KMeans
+from sklearn.cluster import DBSCAN, KMeans
 from sklearn.datasets import load_breast_cancer, load_diabetes, load_iris
-from sklearn.ensemble import GradientBoostingRegressor, HistGradientBoostingClassifier
+from sklearn.ensemble import (
+    GradientBoostingRegressor,
+    HistGradientBoostingClassifier,
+    IsolationForest,
+    StackingClassifier,
+)
 from sklearn.linear_model import LinearRegression, LogisticRegression, RidgeClassifier
+from sklearn.model_selection import GridSearchCV
 from sklearn.naive_bayes import GaussianNB
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
+from sklearn.svm import SVC, OneClassSVM
 from sklearn.tree import DecisionTreeClassifier
 
 import trackway as tw
 from tests.integrations.contract import rows_of
 from trackway.api import StoredRun
+from trackway.core import _guard
 from trackway.integrations.sklearn import _curves, _values, evaluate, watch
 
 Begin = Callable[..., Any]
@@ -96,6 +104,52 @@ class TestClassifier:
         expected = metrics.roc_auc_score(y, model.decision_function(x))
         assert found["roc_auc"] == pytest.approx(expected)
         assert "log_loss" not in found
+
+    @pytest.mark.parametrize("within", ["alone", "pipeline", "search", "stack"])
+    def test_scores_of_pairs_of_classes(
+        self, within: str, begin: Begin, stored: Stored, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        """One against one there are no curves, and it is said once; the others are as they are."""
+        x, y = load_iris(return_X_y=True)
+        found = []
+        for shape in ("ovr", "ovo"):
+            model: Any = SVC(decision_function_shape=shape)
+            if within != "alone":
+                model = make_pipeline(StandardScaler(), model)
+            if within == "search":
+                model = GridSearchCV(model, {}, cv=2)
+            if within == "stack":
+                model = StackingClassifier(
+                    [("n", GaussianNB())], SVC(decision_function_shape=shape)
+                )
+            model.fit(x, y)
+            run = begin()
+            found.append(evaluate(model, x, y))
+            found.append(evaluate(model, x, y, prefix="again"))
+        assert "roc_auc" in found[0]
+        assert (
+            found[2]
+            == found[3]
+            == {
+                name: value
+                for name, value in found[0].items()
+                if name not in ("roc_auc", "average_precision")
+            }
+        )
+        kept = tables(stored(run))
+        assert "confusion_matrix" in kept
+        assert "roc_curve" not in kept
+        assert "pr_curve" not in kept
+        assert [trouble.count for trouble in _guard.troubles() if trouble.reason == "ovo"] == [2]
+        assert capsys.readouterr().err.count("'ovr' gives them") == 1
+
+    def test_one_pair_of_classes(self, begin: Begin) -> None:
+        """Of two classes there is one pair, and its scores are as good as any."""
+        x, y = load_breast_cancer(return_X_y=True)
+        begin()
+        model = SVC(decision_function_shape="ovo").fit(x, y)
+        expected = metrics.roc_auc_score(y, model.decision_function(x))
+        assert evaluate(model, x, y)["roc_auc"] == pytest.approx(expected)
 
     def test_labels_the_model_does_not_know(self, begin: Begin) -> None:
         """One class only, or one never learned: what cannot be told is left out."""
@@ -177,6 +231,59 @@ class TestOthers:
         assert sum(columns(tables(stored(run))["clusters"])["samples"]) == 150
         many = np.tile(x, (20, 1))
         assert evaluate(model, many) == evaluate(model, many)
+
+    @pytest.mark.parametrize("piped", [False, True])
+    def test_outliers(self, piped: bool, begin: Begin, stored: Stored) -> None:
+        """The share of outliers, the distribution of scores, and what is true of both."""
+        generator = np.random.RandomState(0)
+        x = np.concatenate([generator.normal(size=(90, 2)), generator.normal(6, 1, size=(10, 2))])
+        y = np.repeat([1, -1], [90, 10])
+        model: Any = IsolationForest(n_estimators=10, contamination=0.12, random_state=0)
+        model = make_pipeline(StandardScaler(), model) if piped else model
+        model.fit(x)
+        predicted, scores = model.predict(x), model.decision_function(x)
+        run = begin()
+        assert evaluate(model, x) == {"outliers": (predicted == -1).mean()}
+        found = evaluate(model, x, y)
+        assert (
+            found
+            == evaluate(model, x, y == -1)
+            == {
+                "outliers": (predicted == -1).mean(),
+                "precision": metrics.precision_score(y, predicted, pos_label=-1),
+                "recall": metrics.recall_score(y, predicted, pos_label=-1),
+            }
+        )
+        assert 0.5 < found["precision"] < 1.0
+        kept = tables(stored(run))
+        assert list(kept) == ["outlier_scores"]
+        counts, edges = np.histogram(scores, bins=50)
+        assert columns(kept["outlier_scores"]) == {
+            "from": edges[:-1].tolist(),
+            "to": edges[1:].tolist(),
+            "count": counts.tolist(),
+        }
+        assert kept["outlier_scores"]["about"] == {"samples": 100, "threshold": 0.0}
+
+    def test_truth_about_outliers(self, begin: Begin) -> None:
+        """Labels that do not say which are outliers are refused; none there leave no recall."""
+        x, y = load_iris(return_X_y=True)
+        model = OneClassSVM(nu=0.1).fit(x)
+        begin()
+        with pytest.raises(tw.ArgumentError, match="-1 for outliers"):
+            evaluate(model, x, y)
+        assert sorted(evaluate(model, x, np.ones(150))) == ["outliers", "precision"]
+
+    def test_labels_of_other_samples(self, begin: Begin, stored: Stored) -> None:
+        """A clustering that cannot predict is evaluated on what it was fitted on, and else not."""
+        x, y = load_iris(return_X_y=True)
+        run = begin()
+        for model in (DBSCAN(), make_pipeline(StandardScaler(), DBSCAN())):
+            model.fit(x)
+            with pytest.raises(tw.ArgumentError, match=r"X has 10 samples and model\.labels_ 150"):
+                evaluate(model, x[:10])
+        assert tables(stored(run)) == {}
+        assert evaluate(DBSCAN().fit(x), x, y)["clusters"] == 2.0
 
     def test_generators_are_left_alone(self, begin: Begin) -> None:
         """Nothing is drawn from the global generator."""

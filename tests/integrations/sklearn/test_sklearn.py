@@ -14,11 +14,17 @@ from sklearn.neural_network import MLPClassifier
 from sklearn.pipeline import make_pipeline
 
 from tests.integrations.contract import Boom, IntegrationContract, Row
-from trackway.integrations.sklearn import watch
+from trackway.integrations.sklearn import _score, watch
 
 pytestmark = [pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")]
 
 EPOCHS = 5
+
+
+@pytest.fixture(autouse=True)
+def scored(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fits as short as these are scored too."""
+    monkeypatch.setattr(_score, "SHARE", 1e6)
 
 
 class Half(TransformerMixin, BaseEstimator):

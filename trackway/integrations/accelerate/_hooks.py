@@ -9,9 +9,11 @@ program's own: neither an end nor an exception of it can be seen here. Versions:
 from __future__ import annotations
 
 import itertools
+import weakref
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from trackway.core import current
 from trackway.core._guard import guard
 from trackway.integrations._base import RunHandle, requires
 from trackway.integrations.accelerate import _name
@@ -25,7 +27,7 @@ if TYPE_CHECKING:
 
 __all__ = ["TrackwayTracker"]
 
-_started: list[RunHandle] = []
+_started: list[tuple[weakref.ref[TrackwayTracker], RunHandle]] = []
 """Those with a run of their own that ``end_training`` has not finished."""
 
 
@@ -73,16 +75,25 @@ class TrackwayTracker(GeneralTracker):  # type: ignore[misc,unused-ignore]
     def start(self) -> None:
         """The processes know each other: the run is opened on the main one.
 
-        A run of its own that an earlier tracker of this program did not end was left.
+        A run of its own was left where its tracker is gone, or is started again. That of another
+        tracker which is still there is not joined: its ``end_training`` would end it.
         """
         with guard("accelerate"):
-            while _started:
-                _started.pop()._left()
-            self._handle.begin(ends=False)
+            self._leave_those_gone()
+            beside = any(run is handle.run for _, handle in _started for run in _current())
+            fields = {"reinit": "create_new"} if beside else {}
+            self._handle.begin(ends=False, fresh=beside, **fields)
             if self._handle.owns:
-                _started.append(self._handle)
+                _started.append((weakref.ref(self), self._handle))
             if self._handle.recording:
                 self._handle.configure({"accelerate": _facts()})
+
+    def _leave_those_gone(self) -> None:
+        for each in list(_started):
+            ref, handle = each
+            if ref() is None or ref() is self:
+                _started.remove(each)
+                handle._left()
 
     def store_init_configuration(self, values: Mapping[str, Any]) -> None:
         """Hyperparameters, by the names that they were given."""
@@ -98,11 +109,16 @@ class TrackwayTracker(GeneralTracker):  # type: ignore[misc,unused-ignore]
     def finish(self) -> None:
         """``end_training``: a run of its own is finished."""
         with guard("accelerate"):
-            _started[:] = [each for each in _started if each is not self._handle]
+            _started[:] = [each for each in _started if each[1] is not self._handle]
             self._handle.end()
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_rows": itertools.count()}
+
+
+def _current() -> list[Run]:
+    """The run that a tracker without one would join, if there is any."""
+    return current.open_runs()[-1:]
 
 
 def _facts() -> dict[str, Any]:

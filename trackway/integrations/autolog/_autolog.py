@@ -4,11 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterable, Mapping
 from importlib import import_module
-from types import ModuleType
-from typing import TYPE_CHECKING, Any
-from weakref import WeakKeyDictionary
 
 from trackway.core._guard import guard
 from trackway.errors import ArgumentError
@@ -17,7 +13,13 @@ from trackway.integrations._versions import FRAMEWORKS
 from trackway.integrations.autolog import _arguments
 from trackway.integrations.autolog._finder import Finder, is_loaded
 
+TYPE_CHECKING = False  # whatever is not needed before a training begins is imported then
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+    from types import ModuleType
+    from typing import Any
+    from weakref import WeakKeyDictionary
+
     from trackway.core.run import Run
     from trackway.integrations.autolog._status import Status
 
@@ -32,7 +34,7 @@ class Autolog:
         self._failed: dict[str, str] = {}
         self._finder: Finder | None = None
         self._waiting: dict[str, str] = {}
-        self._told: WeakKeyDictionary[Run, list[str]] = WeakKeyDictionary()
+        self._told: WeakKeyDictionary[Run, list[str]] | None = None
 
     def __call__(
         self,
@@ -68,7 +70,7 @@ class Autolog:
             options = frameworks.get(name, True)
             if options is False:
                 continue
-            self._patches[name] = Patches(name, options if isinstance(options, Mapping) else {})
+            self._patches[name] = Patches(name, {} if isinstance(options, bool) else options)
             self._waiting.update(dict.fromkeys(FRAMEWORKS[name].triggers, name))
         self._finder = Finder(self._waiting, self._loaded)
         sys.meta_path.insert(0, self._finder)
@@ -90,6 +92,10 @@ class Autolog:
     def _run_begun(self, run: Run, own: bool) -> None:
         """A run was opened or joined by an integration: record there what is patched."""
         with guard("autolog"):
+            if self._told is None:
+                from weakref import WeakKeyDictionary
+
+                self._told = WeakKeyDictionary()
             points = [point for patches in self._patches.values() for point in patches.points]
             if not points or self._told.get(run) == points:
                 return
@@ -131,9 +137,9 @@ def begin(asked: str | None = None) -> None:
     Args:
         asked: The JSON text in place of the environment's.
     """
-    import json
-
     with guard("autolog"):
+        import json
+
         text = os.environ.get("TRACKWAY_AUTOLOG") if asked is None else asked
         options = json.loads(text) if text else {}
         without = dict.fromkeys(options.get("without", ()), False)

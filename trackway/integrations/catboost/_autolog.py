@@ -1,7 +1,8 @@
-"""``autolog`` for CatBoost: every ``CatBoost._fit`` gets a ``TrackwayCallback``.
+"""``autolog`` for CatBoost: every ``CatBoost._fit`` has a ``TrackwayCallback``.
 
-``fit`` of every class and ``train`` come through it. Training on a GPU takes no callbacks, and
-``cv`` takes none at all: their values are recorded when they are over.
+``fit`` of every class and ``train`` come through it. CatBoost copies all values so far for any
+callback in every round, takes none on a GPU, and none at all for ``cv``: so what is recorded is
+what CatBoost itself has kept when the training is over, unless ``live`` is asked for.
 """
 
 from __future__ import annotations
@@ -38,13 +39,13 @@ def _inserting(patches: Patches, fit: Callable[..., Any]) -> Callable[[Call], No
         callbacks = list(bound.arguments.get("callbacks") or ())
         if any(isinstance(callback, TrackwayCallback) for callback in callbacks):
             return
-        callback = TrackwayCallback(**patches.options)
+        callback = TrackwayCallback(**{"live": False, **patches.options})
         call.state = callback, callback.live and call.args[0].get_param("task_type") != "GPU"
         if call.state[1]:
             bound.arguments["callbacks"] = [callback, *callbacks]
             call.args, call.kwargs = bound.args, bound.kwargs
         else:
-            callback.begin()
+            callback.begin(call.args[0])
 
     return insert
 
@@ -68,7 +69,7 @@ def _beginning(patches: Patches, cv: Callable[..., Any]) -> Callable[[Call], Non
         data = {"pool", "dtrain", "params", "log_cout", "log_cerr"}
         settings = {name: value for name, value in arguments.items() if name not in data}
         call.state = (
-            TrackwayCallback(**patches.options),
+            TrackwayCallback(**{"live": False, **patches.options}),
             {
                 **(arguments.get("params") or {}),
                 **settings,

@@ -37,8 +37,9 @@ class TrackwayCallback:
         prefix: Goes before the name of every metric, joined by ``/``.
         importance: The importance in the table of features (``PredictionValuesChange``), or None
             for no table.
-        live: For ``autolog`` alone. False records everything after the training: CatBoost hands
-            its callbacks all values so far in every round, which costs in long trainings.
+        live: For ``autolog`` alone, where False is the default: everything is recorded when the
+            training has succeeded. CatBoost hands callbacks all values so far in every round,
+            which costs in long trainings.
 
     Raises:
         ArgumentError: An argument is wrong.
@@ -67,6 +68,7 @@ class TrackwayCallback:
 
     def _clear(self) -> None:
         self._given: dict[str, Any] = {}
+        self._awaited = 0  # the model whose training calls no callback, by its number
         self._fit = 0  # the frame of the training, by its number: holding it would hold the data
         self._offset = 0  # the step of the training's first round
         self._seen: dict[str, int] = {}
@@ -84,8 +86,12 @@ class TrackwayCallback:
 
     def fitted(self, model: Any) -> None:
         """A training has succeeded; nothing happens if it is not this one's."""
+        if not self._rounds.under_way:
+            return
         frame = frame_of("catboost.core", ("_fit",))
-        if self._rounds.under_way and self._fit == id(frame):
+        if self._awaited == id(model):
+            self.record(model, None if frame is None else frame.f_locals)
+        elif self._fit and self._fit == id(frame):
             self.end(model)
 
     def end(self, model: Any = None, error: BaseException | None = None) -> None:
@@ -98,22 +104,27 @@ class TrackwayCallback:
 
     # -- trainings that are recorded from outside, by autolog ------------------------------
 
-    def begin(self) -> None:
-        """A training begins that calls no callback: on a GPU, or of ``cv``."""
+    def begin(self, model: Any = None) -> None:
+        """A training begins that calls no callback: of this model, or of ``cv``."""
         with guard("catboost"):
-            self._rounds.begin(timed=False)
+            if self._rounds.begin(timed=False) and model is not None:
+                self._awaited = id(model)
+                self._rounds.configure(given({"params": model.get_params()}))
+                _watch(self)
 
-    def record(self, model: Any) -> None:
-        """It is over: everything from the trained model."""
+    def record(self, model: Any, call: Mapping[str, Any] | None = None) -> None:
+        """It is over: everything from the trained model, and from what ``_fit`` works with."""
         if self._rounds.under_way:
             with guard("catboost"):
-                self._given = dict(model.get_params())
+                call = {"params": model.get_params()} if call is None else call
+                self._given = given(call)
                 self._rounds.configure(self._given)
+                first = _trees_before(call)
                 effective = model.get_all_params()
                 period = int(self._given.get("metric_period") or 1)
                 rows = histories(model.get_evals_result(), period, effective["iterations"])
                 for step, values in rows:
-                    self._record(step, values)
+                    self._record(first + step, values)
             self.end(model)
 
     def record_cv(self, results: Any, settings: Mapping[str, Any]) -> None:
@@ -135,8 +146,7 @@ class TrackwayCallback:
         if not self._rounds.begin() or frame is None:
             return
         call = frame.f_locals
-        started = (call.get("train_params") or {}).get("init_model")
-        self._offset = 0 if started is None else started.tree_count_
+        self._offset = _trees_before(call)
         with guard("catboost"):
             self._given = given(call)
             self._rounds.configure(self._given)
@@ -166,6 +176,12 @@ class TrackwayCallback:
         copy.__dict__.update(self.__dict__)
         copy._clear()
         return copy.__dict__
+
+
+def _trees_before(call: Mapping[str, Any]) -> int:
+    """How many trees the model has that the training goes on with."""
+    started = (call.get("train_params") or {}).get("init_model")
+    return 0 if started is None else int(started.tree_count_)
 
 
 def _directions(names: Iterable[str]) -> dict[str, bool | None]:

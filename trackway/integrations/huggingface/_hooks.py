@@ -13,12 +13,13 @@ from __future__ import annotations
 import itertools
 import os
 import pickle
-from typing import TYPE_CHECKING, Any, ClassVar
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from trackway.core import current
 from trackway.core._guard import guard
 from trackway.core._names import new_id
-from trackway.integrations._base import RunHandle, requires
+from trackway.integrations._base import RunHandle, requires, training_under_way
 from trackway.integrations.huggingface import _name, _values
 from trackway.integrations.huggingface._recorded import Checkpoints, Pace, describe
 
@@ -32,6 +33,10 @@ __all__ = ["StandbyCallback", "TrackwayCallback"]
 
 _instances = itertools.count()
 
+_LAST: Final = "_trackway_run"
+"""Names, on a trainer's state, the run that it was last recorded into. It is no field of the state,
+and so in no checkpoint."""
+
 
 class TrackwayCallback(TrainerCallback):  # type: ignore[misc,unused-ignore]
     """Records what a ``Trainer`` logs, its hyperparameters, results and checkpoints.
@@ -44,7 +49,8 @@ class TrackwayCallback(TrainerCallback):  # type: ignore[misc,unused-ignore]
         every: Record training rows whose ``global_step`` is a multiple of it; evaluations are
             always recorded.
         prefix: Goes before every metric's name.
-        watch: Also watch the gradients; see ``Run.watch``.
+        watch: Watch the gradients of the model while it is trained; options of ``Run.watch`` if
+            it is a mapping.
 
     Raises:
         ArgumentError: An argument is wrong.
@@ -53,13 +59,19 @@ class TrackwayCallback(TrainerCallback):  # type: ignore[misc,unused-ignore]
     _stands_by: ClassVar[bool] = False
 
     def __init__(
-        self, run: Run | None = None, *, every: int = 1, prefix: str = "", watch: bool = False
+        self,
+        run: Run | None = None,
+        *,
+        every: int = 1,
+        prefix: str = "",
+        watch: bool | Mapping[str, Any] = False,
     ) -> None:
         self._handle = RunHandle("huggingface", run, every=every, prefix=prefix)
         self._watch = watch
         self._token = f"{os.getpid()}-{next(_instances)}"
-        self._training = False
-        self._last: Run | None = None
+        self._watching: Any = None
+        self._training: Any = None
+        """The state of the trainer that is training."""
         self._search: str | None = None
         self._described: tuple[str, int] | None = None
         self._pace = Pace()
@@ -115,7 +127,7 @@ class TrackwayCallback(TrainerCallback):  # type: ignore[misc,unused-ignore]
             if self._mine(state):
                 if self._handle.run is not None:
                     self._checkpoints.removed(self._handle.run)
-                self._end()
+                self._end(state)
 
     # -- which of us -----------------------------------------------------------------------
 
@@ -136,7 +148,9 @@ class TrackwayCallback(TrainerCallback):  # type: ignore[misc,unused-ignore]
     # -- the run ---------------------------------------------------------------------------
 
     def _begin(self, args: Any, state: Any, model: Any) -> None:
-        self._training, self._last = True, None
+        self._unwatch()
+        self._training = state
+        vars(state).pop(_LAST, None)
         self._pace, self._checkpoints = Pace(), Checkpoints()
         fields = {**self._fields(args, state), **_values.stored_run(state)}
         if self._handle.begin(fresh=bool(state.is_hyper_param_search), **fields):
@@ -153,22 +167,36 @@ class TrackwayCallback(TrainerCallback):  # type: ignore[misc,unused-ignore]
     def _describe(self, args: Any, state: Any, model: Any) -> None:
         run = self._handle.run
         who = None if run is None else (run.id, run.attempt)
-        if run is None or (who == self._described and not self._training):
+        training = self._training is not None
+        if run is None or (who == self._described and not training):
             return  # an evaluation after the training, or after another one
         self._described = who
         describe(self._handle, args, state, model)
-        if self._watch and self._training:
+        if self._watch and training:
+            options = {} if self._watch is True else self._watch
+            fixed = {"prefix": self._handle.prefix, "start": state.global_step}
             with guard("huggingface"):
-                run.watch(model)
+                self._watching = run.watch(model, **{**fixed, **options})
+
+    def _unwatch(self) -> None:
+        watching, self._watching = self._watching, None
+        if watching is not None:
+            with guard("huggingface"):
+                watching.close()
 
     def _ready(self, args: Any, state: Any, model: Any) -> RunHandle:
         """Where values go: in a training into its run, after it too, else into one of their own."""
         handle = self._handle
+        if self._training is not state:
+            # Another trainer with this callback: was a training of the first one's left?
+            training_under_way()
         if handle.run is not None:
             return handle
-        if self._last is not None and (state.is_hyper_param_search or not current.open_runs()):
+        self._training = None
+        last = vars(state).get(_LAST)
+        if last is not None and (state.is_hyper_param_search or not current.open_runs()):
             # A finished run takes more from outside of the process that ended it.
-            run = pickle.loads(pickle.dumps(self._last))
+            run = pickle.loads(pickle.dumps(last))
             late = RunHandle("huggingface", run, every=handle.every, prefix=handle.prefix)
             late.ensure()
             return late
@@ -184,14 +212,18 @@ class TrackwayCallback(TrainerCallback):  # type: ignore[misc,unused-ignore]
     def _pause(self, state: Any) -> None:
         """An evaluation is over: it is the end of a run that was opened for it alone."""
         self._pace.go_on(state)
-        if not self._training:
-            self._end()
+        if self._training is None:
+            self._end(state)
 
-    def _end(self) -> None:
+    def _end(self, state: Any) -> None:
         if self._handle.owns:
-            self._last = self._handle.run
-        self._training = False
+            vars(state)[_LAST] = self._handle.run
+        self._training = None
+        self._unwatch()
         self._handle.end()
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_watching": None, "_training": None}
 
     # -- what is recorded ------------------------------------------------------------------
 

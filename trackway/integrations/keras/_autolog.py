@@ -1,4 +1,7 @@
-"""``autolog`` for Keras: our callback at the end of every list of callbacks that is built.
+"""``autolog`` for Keras: our callback at the beginning of every list of callbacks that is built.
+
+There it is told of an epoch before any other callback can raise; at the very end of a training it
+is told last, by a second one, when the others have written and removed their files.
 
 ``CallbackList`` is built by ``fit``, ``evaluate`` and ``predict`` of every backend, and by a
 training loop of one's own. The callback is added once the list stands: whether Keras calls the
@@ -25,7 +28,7 @@ def patch(patches: Patches, module: ModuleType) -> None:
 
 
 def _add(patches: Patches, callbacks: object) -> None:
-    from trackway.integrations.keras._hooks import Recorder, TrackwayCallback
+    from trackway.integrations.keras._hooks import Ending, Recorder, TrackwayCallback
 
     present: list[object] = vars(callbacks)["callbacks"]  # the list's own, not the user's
     if any(isinstance(callback, Recorder) for callback in present):
@@ -38,4 +41,6 @@ def _add(patches: Patches, callbacks: object) -> None:
     params = getattr(callbacks, "params", None)
     if params:
         ours.set_params(params)
-    present.append(ours)
+    ours.has_ending = True
+    present.insert(0, ours)
+    present.append(Ending(ours))

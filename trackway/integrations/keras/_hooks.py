@@ -9,9 +9,11 @@ frames when training begins: a callback is not told. No patching, and nothing ha
 from __future__ import annotations
 
 import time
+import weakref
 from collections.abc import Mapping
 from typing import Any
 
+from trackway.core import current
 from trackway.core._guard import guard, note
 from trackway.core.records import record_checkpoint, record_histograms, record_model
 from trackway.core.run import Run
@@ -24,9 +26,13 @@ with requires("keras"):
 
 from trackway.integrations.keras import _gradients, _values
 from trackway.integrations.keras._around import Around, inside_another
+from trackway.integrations.keras._backup import forget_run, store_run, stored_run
 from trackway.integrations.keras._written import Checkpoint, Written
 
-__all__ = ["Recorder", "TrackwayCallback"]
+__all__ = ["Ending", "Recorder", "TrackwayCallback"]
+
+_fitted: weakref.WeakKeyDictionary[Any, Run] = weakref.WeakKeyDictionary()
+"""The run that was opened for a model's last training, where that ended well."""
 
 
 class Recorder(keras.callbacks.Callback):
@@ -34,6 +40,9 @@ class Recorder(keras.callbacks.Callback):
 
     outermost_only = False
     """Record nothing of a training inside another one: set where nobody asked for this object."""
+
+    has_ending = False
+    """The end of a training is told by an ``Ending``."""
 
     def __init__(self, run: Run | None, every: int, prefix: str) -> None:
         super().__init__()
@@ -57,7 +66,11 @@ class Recorder(keras.callbacks.Callback):
                 return
             self._around = Around.here()
             ours = [found for found in self._around.callbacks if isinstance(found, Recorder)]
-            if self._handle.begin(beside=bool(ours) and ours[0] is not self):
+            _fitted.pop(self.model, None)
+            beside = bool(ours) and ours[0] is not self
+            if self._handle.begin(beside=beside, **stored_run(self._around.callbacks)):
+                if self._handle.owns:
+                    store_run(self._around.callbacks, self._run)
                 self._begun()
 
     def _begun(self) -> None:
@@ -78,6 +91,11 @@ class Recorder(keras.callbacks.Callback):
         self._handle.configure({"keras": config})
 
     def on_train_end(self, logs: Any = None) -> None:
+        """The training is over."""
+        if not self.has_ending:
+            self.end()
+
+    def end(self) -> None:
         """State what Keras says of the whole training, and finish a run of its own."""
         with guard("keras"):
             self._fits = False
@@ -85,6 +103,9 @@ class Recorder(keras.callbacks.Callback):
                 if self._unbuilt:
                     self._tell()
                 self._ended()
+                if self._handle.owns:
+                    forget_run(self._around.callbacks)
+                    _fitted[self.model] = self._run
             self._around = Around()
         self._handle.end()
 
@@ -123,6 +144,18 @@ class Recorder(keras.callbacks.Callback):
         return copy
 
 
+class Ending(keras.callbacks.Callback):
+    """Stands last, for one of ours that stands first, and tells it that the training is over."""
+
+    def __init__(self, ours: Recorder) -> None:
+        super().__init__()
+        self._ours = ours
+
+    def on_train_end(self, logs: Any = None) -> None:
+        """The training is over."""
+        self._ours.end()
+
+
 class TrackwayCallback(Recorder):
     """Records every epoch, the checkpoints that other callbacks write, and evaluations.
 
@@ -158,19 +191,21 @@ class TrackwayCallback(Recorder):
         self._written = Written(())
         self._epoch = -1
         self._logs: Mapping[str, Any] = {}
+        self._row_at: tuple[int, Mapping[str, Any]] | None = None
+        self._late: RunHandle | None = None
         self._begun_at = (0.0, 0)
         self._validating = (0.0, 0.0)
 
     def _begun(self) -> None:
         super()._begun()
-        self._epoch, self._logs = -1, {}
+        self._epoch, self._logs, self._row_at = -1, {}, None
         self._written = Written(self._around.callbacks if self._checkpoints else ())
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
-        """See what was saved after the last epoch was recorded."""
+        """See what came after the last epoch was recorded."""
         with guard("keras"):
             if self._handle.recording:
-                self._look()
+                self._catch_up()
                 self._begun_at = time.perf_counter(), self._iterations()
                 self._validating = (0.0, 0.0)
 
@@ -184,7 +219,9 @@ class TrackwayCallback(Recorder):
             self._epoch, self._logs = epoch, {} if logs is None else logs
             step = self._iterations() or epoch
             if self._handle.due(epoch):
-                self._handle.log(self._row(epoch), step)
+                row = self._row(epoch)
+                self._row_at = step, row
+                self._handle.log(row, step)
             self._distributions(epoch, step)
             self._look()
 
@@ -224,6 +261,15 @@ class TrackwayCallback(Recorder):
             }
             record_histograms(self._run, data, of="gradients", step=step)
 
+    def _catch_up(self) -> None:
+        """What callbacks behind this one have added to the last epoch, and have saved."""
+        if self._row_at is not None:
+            step, row = self._row_at
+            self._row_at = None
+            added = {n: self.number(v) for n, v in self._logs.items() if n not in row}
+            self._handle.log(added, step)
+        self._look()
+
     def _look(self) -> None:
         if self._epoch >= 0:
             for checkpoint in self._written.look(self._epoch, self._logs):
@@ -255,11 +301,13 @@ class TrackwayCallback(Recorder):
                 self._validating = time.perf_counter(), self._validating[1]
                 return
             self._called = False
-            _base._sweep(_base._entry(self._handle.roots))
+            _base._sweep()
             self._evaluates = "inside" if self._handle.recording else "alone"
             if self._evaluates == "alone":
                 self._fits = False
-                self._handle.begin(job_type="evaluate")
+                self._late = self._after_training()
+                if self._late is None:
+                    self._handle.begin(job_type="evaluate")
 
     def on_test_end(self, logs: Any = None) -> None:
         """Record an evaluation; a validation's results are among the epoch's."""
@@ -269,22 +317,40 @@ class TrackwayCallback(Recorder):
                 self._validating = began, before + time.perf_counter() - began
                 return
             told = {n: self.number(v) for n, v in (logs or {}).items()}
-            self._handle.log({f"evaluate/{n}": v for n, v in told.items()}, self._iterations())
+            handle = self._late or self._handle
+            handle.log({f"evaluate/{n}": v for n, v in told.items()}, self._iterations())
         alone, self._evaluates = self._evaluates == "alone", ""
-        if alone:
+        late, self._late = self._late, None
+        if late is not None and late.run is not None:
+            with guard("keras"):
+                late.run.finish()
+        elif alone:
             self._handle.end()
+
+    def _after_training(self) -> RunHandle | None:
+        """The run of the model's training, which is finished: such a one takes more later."""
+        run = _fitted.get(self.model)
+        if run is None or self._handle._given is not None or current.open_runs():
+            return None
+        make, arguments = run.__reduce__()
+        handle = RunHandle("keras", make(*arguments), prefix=self._handle.prefix)
+        handle.ensure()
+        return handle
 
     def on_predict_begin(self, logs: Any = None) -> None:
         """A prediction records nothing."""
         self._called = False
 
     def _ended(self) -> None:
-        self._look()
+        self._catch_up()
+        found: dict[str, Any] = {}
         for callback in self._around.callbacks:
-            self._handle.summarize(_values.stopped(callback, self.to_numpy))
+            found.update(_values.stopped(callback, self.to_numpy))
+        self._handle.summarize(found, whole=True)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**super().__getstate__(), "_written": Written(()), "_logs": {}}
+        fresh = {"_written": Written(()), "_logs": {}, "_row_at": None, "_late": None}
+        return {**super().__getstate__(), **fresh}
 
 
 def _interval(name: str, value: Any) -> int:

@@ -33,6 +33,7 @@ class CallbackHooks:
         self._epoch_began = 0.0
         self._steps = 0
         self._rates: dict[str, Any] | None = None
+        self._monitored = False
 
     def _session(self, trainer: Any) -> Session:
         for logger in trainer.loggers:
@@ -54,8 +55,9 @@ class CallbackHooks:
     def on_fit_start(self, trainer: Any, pl_module: Any) -> None:
         """Open the run: a checkpoint to go on from has been read by now."""
         with guard("lightning"):
-            self._pace = Pace()
+            self._monitored = _monitored(trainer)
             self._fitting = self._begin(trainer, pl_module)
+            self._pace = Pace(trainer.global_step)
 
     def on_train_epoch_start(self, trainer: Any, pl_module: Any) -> None:
         """Note the time."""
@@ -68,10 +70,13 @@ class CallbackHooks:
         if self._fitting is None:
             return
         with guard("lightning"):
-            self._steps = trainer.global_step
+            self._fitting.release()
             every = trainer.log_every_n_steps
-            due = every and (stepped(trainer) + 1) % every == 0
-            self._rates = _rates(trainer) if due else None
+            if every and (stepped(trainer) + 1) % every == 0:
+                self._steps = trainer.global_step
+                self._rates = {} if self._monitored else learning_rates(trainer.optimizers)
+            else:
+                self._rates = None
 
     def on_train_batch_end(
         self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int
@@ -80,10 +85,13 @@ class CallbackHooks:
         if self._fitting is None:
             return
         with guard("lightning"):
-            steps = trainer.global_step - self._steps
-            self._pace.batch(steps, batch_size(batch))
-            if self._rates is not None and steps:
-                self._fitting.log_at_step({**self._rates, **self._pace.rates()}, kind="pace")
+            self._pace.batch(batch_size(batch))
+            if self._rates is None:
+                return
+            steps = trainer.global_step
+            if steps != self._steps:
+                row = {**self._rates, **self._pace.rates(steps)}
+                self._fitting.hold(row, wait=self._fitting is not self._alone)
 
     def on_train_epoch_end(self, trainer: Any, pl_module: Any) -> None:
         """Record how long the epoch took."""
@@ -146,7 +154,6 @@ class CallbackHooks:
         self.__dict__.update(state, _pace=Pace())
 
 
-def _rates(trainer: Any) -> dict[str, Any]:
-    """The learning rates, unless Lightning's own monitor logs them."""
-    monitored = any(type(each).__name__ == "LearningRateMonitor" for each in trainer.callbacks)
-    return {} if monitored else learning_rates(trainer.optimizers)
+def _monitored(trainer: Any) -> bool:
+    """Whether Lightning's own monitor logs the learning rates."""
+    return any(type(each).__name__ == "LearningRateMonitor" for each in trainer.callbacks)

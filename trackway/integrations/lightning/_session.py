@@ -68,6 +68,7 @@ class Session:
         self._asked = False
         self._watching: Any = None
         self._rows: dict[Any, int] = {}
+        self._held: tuple[int, dict[str, Any]] | None = None
         self._told: dict[str, Any] = {}
         self._saved: dict[str, dict[str, Any]] = {}
         self._best: dict[str, Any] = {}
@@ -171,6 +172,7 @@ class Session:
 
     def end(self, status: str, error: BaseException | None) -> None:
         """A use of the Trainer is over. A run of our own ends, any other one is written out."""
+        self.release()
         self._sweep()
         if self._best:
             self.handle.summarize(self._best)
@@ -202,16 +204,42 @@ class Session:
         Where Lightning puts ``epoch``, the optimizers' steps are put beside it: both are not in
         the rows of single validation batches, which are on an axis of their own.
         """
-        if not self.ensure():
-            return
-        kind = kind or tuple(row)
-        number = self._rows.get(kind, 0)
-        self._rows[kind] = number + 1
-        if not self.handle.due(number):
+        if not self.ensure() or not self._due(kind or tuple(row)):
             return
         if self.trainer is not None and "epoch" in row and _STEP not in row:
             row = {**row, _STEP: self.trainer.global_step}
+        held, self._held = self._held, None
+        if held is not None:
+            if held[0] == step and held[1].keys().isdisjoint(row):
+                row = {**row, **held[1]}
+            else:
+                self.handle.log(held[1], held[0])
         self.handle.log(row, step)
+
+    def hold(self, row: dict[str, Any], *, wait: bool) -> None:
+        """Record a row of the callback's, together with that of the logger for the same step.
+
+        Args:
+            row: What the callback has to say of the batch that was just trained.
+            wait: Whether Lightning may be about to log that batch; ``release`` comes in any case.
+        """
+        self.release()
+        if self.ensure() and self._due("pace"):
+            self._held = stepped(self.trainer), row
+            if not wait:
+                self.release()
+
+    def release(self) -> None:
+        """Record the row that is held, if nothing has come that it could go with."""
+        held, self._held = self._held, None
+        if held is not None:
+            self.handle.log(held[1], held[0])
+
+    def _due(self, kind: Any) -> bool:
+        """Count a row; whether ``every`` leaves it in."""
+        number = self._rows.get(kind, 0)
+        self._rows[kind] = number + 1
+        return self.handle.due(number)
 
     def log_at_step(self, row: Mapping[str, Any], back: int = 0, kind: Any = None) -> None:
         """Record a row at the step that Lightning itself logs with just now."""
@@ -265,6 +293,7 @@ class Session:
         mine = {
             "trainer": None,
             "waiting": None,
+            "_held": None,
             "_watching": None,
             "_begun": False,
             "_asked": False,

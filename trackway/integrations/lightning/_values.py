@@ -106,6 +106,10 @@ def stepped(trainer: Any) -> int:
 
 def batch_size(batch: Any) -> int | None:
     """The first dimension of the first array found in a batch."""
+    first = batch[0] if type(batch) in (list, tuple) and batch else batch
+    shape = getattr(first, "shape", None)
+    if shape:
+        return int(shape[0])
     for found in _arrays(batch, 4):
         return int(found.shape[0])
     return None
@@ -157,22 +161,26 @@ def _size(weights: Any) -> int:
 
 
 class Pace:
-    """Steps and samples a second between two rows; the time of validation does not count."""
+    """Steps and samples a second between two rows; the time of validation does not count.
+
+    Args:
+        steps: How many steps the optimizers had made before.
+    """
 
     __slots__ = ("_paused", "_samples", "_since", "_steps")
 
-    def __init__(self) -> None:
+    def __init__(self, steps: int = 0) -> None:
         self._since: float | None = None
         self._paused: float | None = None
-        self._steps = 0
+        self._steps = steps
         self._samples: int | None = 0
 
-    def batch(self, steps: int, samples: int | None) -> None:
-        """A batch is done, and with it so many steps of the optimizers."""
-        self._steps += steps
-        self._samples = (
-            None if samples is None or self._samples is None else self._samples + samples
-        )
+    def batch(self, samples: int | None) -> None:
+        """A batch of so many samples is done."""
+        if samples is None:
+            self._samples = None
+        elif self._samples is not None:
+            self._samples += samples
 
     def pause(self) -> None:
         """Something begins that is no training."""
@@ -184,13 +192,17 @@ class Pace:
             self._since += perf_counter() - self._paused
         self._paused = None
 
-    def rates(self) -> dict[str, float]:
-        """The rates since the last call; the first interval, which warms up, has none."""
+    def rates(self, steps: int) -> dict[str, float]:
+        """The rates since the last call; the first interval, which warms up, has none.
+
+        Args:
+            steps: How many steps the optimizers have made.
+        """
         now = perf_counter()
         found = {}
         if self._since is not None and now > self._since:
-            found["steps_per_s"] = self._steps / (now - self._since)
+            found["steps_per_s"] = (steps - self._steps) / (now - self._since)
             if self._samples:
                 found["samples_per_s"] = self._samples / (now - self._since)
-        self._since, self._steps, self._samples = now, 0, 0
+        self._since, self._steps, self._samples = now, steps, 0
         return found

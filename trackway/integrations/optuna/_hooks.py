@@ -14,14 +14,14 @@ import functools
 import inspect
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from typing import Any
 
 from trackway.core import current
 from trackway.core._guard import guard
 from trackway.core.run import Run
 from trackway.errors import ArgumentError
-from trackway.integrations._base import RunHandle, requires
+from trackway.integrations._base import RunHandle, requires, searching
 from trackway.integrations._patch import Patches
 from trackway.integrations.optuna import _trials
 from trackway.integrations.optuna._optimize import ending, starting
@@ -94,12 +94,13 @@ class TrackwayCallback:
     def follow(self, study: Study) -> Iterator[TrackwayCallback]:
         """Around a loop that asks and tells: the study's run is open inside, and ends with it.
 
-        Inside, call the callback with the study and what ``study.tell`` returned.
+        With ``trials="table"`` no training inside is recorded into it. Inside, call the callback with the study and what ``study.tell`` returned.
         """
         with guard("optuna"):
             self.started(study)
         try:
-            yield self
+            with searching() if self.trials == "table" else nullcontext():
+                yield self
         except BaseException as error:
             with guard("optuna"):
                 self.ended(study, error)
@@ -147,6 +148,16 @@ class TrackwayCallback:
 
     # -- a trial ---------------------------------------------------------------------------
 
+    def quieten(self, objective: Callable[..., Any]) -> Callable[..., Any]:
+        """The objective, in which no training is recorded into the study's run."""
+
+        @functools.wraps(objective)
+        def quiet(*args: Any, **kwargs: Any) -> Any:
+            with searching():
+                return objective(*args, **kwargs)
+
+        return quiet
+
     def track(self, objective: Callable[..., Any]) -> Callable[..., Any]:
         """The objective, each of whose calls records into a run of the trial's own.
 
@@ -183,7 +194,7 @@ class TrackwayCallback:
         # A FixedTrial, with which an objective is tried, belongs to no study.
         following = self._followed.get(id(getattr(trial, "study", None)))
         parent = self._handle.run
-        if following is None or parent is None or not self._handle.recording:
+        if following is None or parent is None or parent.disabled:
             return None
         if following.jobs != 1 or threading.current_thread() is not threading.main_thread():
             stack.enter_context(current.apart())

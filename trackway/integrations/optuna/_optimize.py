@@ -52,8 +52,8 @@ def starting(
     study: Any = bound.arguments[next(iter(signature.parameters))]
     call.state = partial(ours.ended, study)
     ours.started(study, **{name: bound.arguments.get(name) for name in _ARGUMENTS})
-    if ours.trials == "runs":
-        bound.arguments["func"] = ours.track(bound.arguments["func"])
+    each = ours.track if ours.trials == "runs" else ours.quieten
+    bound.arguments["func"] = each(bound.arguments["func"])
     call.args, call.kwargs = bound.args, bound.kwargs
 
 

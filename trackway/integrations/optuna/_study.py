@@ -116,7 +116,7 @@ class Following:
             "pruned": states.count("PRUNED"),
             "failed": states.count("FAIL"),
         }
-        self._handle.summarize({**counts, **self._best_of()})
+        self._handle.summarize({**counts, **self._best_of()}, whole=True)
 
     def _best_of(self) -> dict[str, Any]:
         study = self._study

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from types import CodeType, ModuleType
 from typing import TYPE_CHECKING, Any, Final
 
-from trackway.core._guard import guard
+from trackway.core._guard import attempt, guard
 from trackway.integrations._patch import Call, Patches
 
 if TYPE_CHECKING:
@@ -29,9 +29,11 @@ _SCALER: Final = "torch.amp.grad_scaler"
 def patch(patches: Patches, module: ModuleType) -> None:
     """Hook into the optimizers and into ``backward``; ``module`` is ``torch.optim.optimizer``."""
     points = _Points(patches)
+    step = attempt(patches.name, points.stepped)
 
     def stepped(optimizer: Any, args: object, kwargs: object) -> None:
-        points.stepped(optimizer)
+        if patches.enabled:
+            step(optimizer)
 
     register: Any = module.register_optimizer_step_post_hook
     handle = register(_uncompiled(stepped))
@@ -46,21 +48,27 @@ def patch(patches: Patches, module: ModuleType) -> None:
 def _uncompiled(function: Callable[..., Any]) -> Callable[..., Any]:
     """The function, invisible to ``torch.compile`` where what calls it is compiled.
 
-    The compiler is not imported for it: before somebody else has, nothing is compiled.
+    The compiler is not imported for it: before somebody else has, nothing is compiled. Where it
+    traces, or runs what it has compiled, it is told; elsewhere there is nothing to hide from.
     """
     disabled: Callable[..., Any] | None = None
+    traced: Callable[[], object] = _always
+    callback: Callable[[], object] = _always
 
     @functools.wraps(function)
     def called(*args: Any, **kwargs: Any) -> Any:
-        nonlocal disabled
+        nonlocal disabled, traced, callback
         if disabled is None:
             dynamo: Any = sys.modules.get("torch._dynamo")
             with guard("pytorch"):
                 disabled = getattr(dynamo, "disable", _same)(function)
+                traced, callback = _questions()
             if dynamo is None or disabled is None:
                 disabled = None
                 return function(*args, **kwargs)
-        return disabled(*args, **kwargs)
+        if traced() or callback() is not None:
+            return disabled(*args, **kwargs)
+        return function(*args, **kwargs)
 
     _codes.append(getattr(called, "__code__"))  # noqa: B009 - not every callable has one
     return called
@@ -74,6 +82,18 @@ def _skip() -> None:
     skip: Any = getattr(sys.modules.get("torch._dynamo.eval_frame"), "skip_code", None)
     while skip is not None and _codes:
         skip(_codes.pop())
+
+
+def _questions() -> tuple[Callable[[], object], Callable[[], object]]:
+    """Whether the compiler is tracing, and what it has called for each frame (None: nothing)."""
+    traced: Any = getattr(sys.modules.get("torch.compiler"), "is_dynamo_compiling", None)
+    frames: Any = sys.modules.get("torch._C._dynamo.eval_frame")
+    callback: Any = getattr(frames, "get_eval_frame_callback", None)
+    return (_always, _always) if traced is None or callback is None else (traced, callback)
+
+
+def _always() -> bool:
+    return True
 
 
 def _same(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -112,12 +132,13 @@ class _Points:
 
     def before(self, call: Call) -> None:
         """``backward`` is about to be called on a tensor."""
-        call.state = self.loops.before(*call.args, **call.kwargs)
+        loops = self._loops or self.loops
+        call.state = loops.before(*call.args, **call.kwargs)
 
     def after(self, call: Call) -> None:
         """``backward`` was called."""
         if call.state is not None:
-            self.loops.after(call.state, failed=call.error is not None)
+            (self._loops or self.loops).after(call.state, failed=call.error is not None)
 
     def scaled(self, call: Call) -> None:
         """A loss was scaled: remember what it was."""
@@ -126,6 +147,4 @@ class _Points:
 
     def stepped(self, optimizer: Any) -> None:
         """An optimizer made a step."""
-        if self._patches.enabled:
-            with guard("pytorch"):
-                self.loops.stepped(optimizer)
+        (self._loops or self.loops).stepped(optimizer)

@@ -11,14 +11,24 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
 
-__all__ = ["BINS", "SMALL", "bad", "count", "count_there", "nonfinite", "pieces", "single"]
+__all__ = [
+    "BINS",
+    "SMALL",
+    "Pieces",
+    "bad",
+    "count",
+    "count_there",
+    "nonfinite",
+    "pieces",
+    "single",
+]
 
 BINS: Final = 2048
 SMALL: Final = 1 << 14
@@ -29,6 +39,9 @@ CHUNK: Final = 1 << 24
 
 TOGETHER: Final = 64
 """Small tensors counted at a time: their counters stay in the processor's cache."""
+
+_BLOCK: Final = 1 << 16
+"""Elements counted at a time on the host: their bins stay in the processor's cache."""
 
 _GAP: Final = 4
 """Empty bins that are written as zeros rather than by beginning another piece."""
@@ -92,15 +105,18 @@ def _together(flats: Sequence[Tensor], batch: list[int]) -> Tensor:
 
 def count(flats: Sequence[Tensor]) -> Counts:
     """Counts of tensors on the host, a row of ``BINS`` each."""
-    flats = [single(flat) for flat in flats]
     found = np.zeros((len(flats), BINS), np.int64)
-    large, batches = _batches(flats)
-    for index in large:
-        for part in flats[index].split(CHUNK):
-            found[index] += torch.bincount(_keys(part), minlength=BINS).numpy()
-    for batch in batches:
-        counts = torch.bincount(_together(flats, batch), minlength=len(batch) * BINS)
-        found[batch] = counts.numpy().reshape(len(batch), BINS)
+    keys = np.empty(min(_BLOCK, max((flat.numel() for flat in flats), default=0)), np.int64)
+    for row, flat in zip(found, flats, strict=True):
+        values = single(flat)
+        narrow = values.dtype is torch.bfloat16
+        bits: Any = values.view(torch.int16 if narrow else torch.int32).numpy()
+        bits = bits.view(np.uint16 if narrow else np.uint32)
+        for at in range(0, len(bits), _BLOCK):
+            part = bits[at : at + _BLOCK]
+            block = keys[: len(part)]
+            np.right_shift(part, 5 if narrow else 21, out=block, casting="unsafe")
+            row += np.bincount(block, minlength=BINS)
     return found
 
 
@@ -148,18 +164,38 @@ def _full(flat: Tensor) -> Tensor:
     return _upper(flat).bitwise_and(_EXPONENT).eq(_EXPONENT)
 
 
-def nonfinite(counts: Counts) -> Counts:
+def nonfinite(counts: npt.NDArray[Any]) -> Counts:
     """How many of each row's values are infinite or no number: all bits of the exponent are set."""
-    found: Counts = counts[:, 1020:1024].sum(1) + counts[:, 2044:2048].sum(1)
+    found: Counts = counts[:, 1020:1024].sum(1, np.int64) + counts[:, 2044:2048].sum(1, np.int64)
     return found
 
 
-def pieces(row: Counts) -> list[tuple[int, list[int]]]:
-    """The occupied bins of a row: the first bin and the counts of each piece."""
-    occupied = np.flatnonzero(row)
-    if not len(occupied):
-        return []
-    cuts = np.flatnonzero(np.diff(occupied) > _GAP) + 1
-    edges = [0, *cuts.tolist(), len(occupied)]
-    spans = [(int(occupied[a]), int(occupied[b - 1]) + 1) for a, b in pairwise(edges)]
-    return [(first, row[first:last].tolist()) for first, last in spans]
+Pieces = list[tuple[int, list[int]]]
+"""The first bin and the counts of each piece of a row."""
+
+
+def pieces(counts: npt.NDArray[Any]) -> list[Pieces]:
+    """The occupied bins of each row, in pieces.
+
+    All rows at once: what is done for each of them is to cut lists.
+    """
+    columns = np.flatnonzero(counts.max(0)) if len(counts) else np.zeros(0, np.intp)
+    taken = counts[:, columns]
+    places = np.flatnonzero(taken)
+    found: list[Pieces] = [[] for _ in range(len(counts))]
+    if not len(places):
+        return found
+    rows, at = np.divmod(places, len(columns))
+    where = rows * (BINS + _GAP + 1) + columns[at]  # no piece goes from a row to the next
+    begins = np.flatnonzero(np.diff(where, prepend=-BINS) > _GAP)
+    ends = np.append(begins[1:], len(where)) - 1
+    lengths = where[ends] - where[begins] + 1
+    edges = np.concatenate([[0], np.cumsum(lengths)])
+    dense = np.zeros(edges[-1], counts.dtype)
+    dense[where - np.repeat(where[begins] - edges[:-1], ends - begins + 1)] = taken.ravel()[places]
+    values = dense.tolist()
+    cuts = edges.tolist()
+    owners, firsts = rows[begins].tolist(), columns[at[begins]].tolist()
+    for row, bin_, (first, last) in zip(owners, firsts, pairwise(cuts), strict=True):
+        found[row].append((bin_, values[first:last]))
+    return found

@@ -15,7 +15,7 @@ from torch import Tensor
 from trackway.core import current
 from trackway.core._guard import note
 from trackway.core.run import Run
-from trackway.integrations._base import RunHandle, training_under_way
+from trackway.integrations._base import RunHandle, named, training_under_way
 from trackway.integrations.pytorch._model import about_optimizer, rates
 from trackway.integrations.pytorch._read import norms, placed, prepare
 from trackway.integrations.pytorch._schedule import Schedule
@@ -31,6 +31,7 @@ _MOST: Final = 16
 _BUDGET: Final = 0.01
 
 _UNSCALED: Final = "_trackway_unscaled"
+_HOOKS: Final = "trackway.integrations.pytorch._hooks"
 
 Marks = list[tuple[int, int] | None]
 Value = float | Tensor
@@ -39,7 +40,18 @@ Value = float | Tensor
 class _Optimizer:
     """One optimizer: its steps, and the loss whose gradient its next step uses."""
 
-    __slots__ = ("label", "last", "loss", "marks", "run", "schedule", "some", "steps", "timed")
+    __slots__ = (
+        "label",
+        "last",
+        "loss",
+        "marks",
+        "names",
+        "run",
+        "schedule",
+        "some",
+        "steps",
+        "timed",
+    )
 
     def __init__(self, optimizer: torch.optim.Optimizer) -> None:
         self.steps = 0
@@ -48,12 +60,17 @@ class _Optimizer:
         self.last: float | None = None
         self.timed: tuple[int, float] = (0, 0.0)
         self.run: Run | None = None
-        self.label = ""
+        self.name("")
         self.schedule = Schedule(("norms",), None, _BUDGET)
         parameters = [p for group in optimizer.param_groups for p in group["params"]]
         some = [p for p in parameters if p.requires_grad]
         stride = max(1, len(some) // (_LOOKED_AT - 1))
         self.some = [ref(parameter) for parameter in some[::stride][:_LOOKED_AT]]
+
+    def name(self, label: str) -> None:
+        """The names of its metrics begin with this from now on."""
+        self.label = label
+        self.names = tuple(label + name for name in ("loss", "step_s", "lr"))
 
     def look(self) -> Marks:
         """By what is seen whether gradients have changed."""
@@ -95,6 +112,7 @@ class Loops:
         self._handle: RunHandle | None = None
         self._run: Run | None = None
         self._labels = 0
+        self._scaling = False
 
     def known(self, optimizer: torch.optim.Optimizer) -> _Optimizer:
         """What is known of an optimizer."""
@@ -117,7 +135,7 @@ class Loops:
         """A backward begins; None where there is nothing to remember of it."""
         if training_under_way():
             return None
-        value = _value(loss, gradient)
+        value = _value(loss, gradient, scaling=self._scaling)
         if value is None:
             return None
         seen = []
@@ -147,8 +165,9 @@ class Loops:
 
     def scaled(self, losses: Any, results: Any) -> None:
         """A ``GradScaler`` made these of those."""
+        self._scaling = True
         if isinstance(losses, Tensor) and isinstance(results, Tensor):
-            value = _value(losses, None) if results is not losses else None
+            value = _value(losses, None, scaling=True) if results is not losses else None
             if value is not None:
                 results.__dict__[_UNSCALED] = value
         elif isinstance(losses, (list, tuple)):
@@ -168,49 +187,44 @@ class Loops:
     def stepped(self, optimizer: torch.optim.Optimizer) -> None:
         """An optimizer made a step."""
         now = perf_counter()
-        each = self.known(optimizer)
+        each = self._optimizers.get(id(optimizer)) or self.known(optimizer)
         each.steps += 1
         loss = self._loss(each)
         last, each.last = each.last, now
         if training_under_way():
             return
         handle = self._joined()
-        if handle is None or not self._named(handle, each, optimizer):
+        if handle is None:
             return
-        row: dict[str, object] = {}
-        if handle.due(each.steps):
-            if loss is not None:
-                row["loss"] = loss
-            if last is not None:
-                row["step_s"] = now - last
-        if not _is_watched(optimizer):
-            self._measure(each, optimizer, row, now, every=handle.due(each.steps))
-        if row:
-            handle.log({each.label + name: value for name, value in row.items()}, each.steps)
+        if each.run is not self._run:
+            self._name(handle, each, optimizer)
+        if each.label != "-":
+            self._record(handle, each, optimizer, loss, last, now)
 
-    def _measure(
+    def _record(
         self,
+        handle: RunHandle,
         each: _Optimizer,
         optimizer: torch.optim.Optimizer,
-        row: dict[str, object],
+        loss: Value | None,
+        last: float | None,
         now: float,
-        *,
-        every: bool,
     ) -> None:
-        if every:
-            row.update(rates(optimizer))
-        if each.steps < each.schedule.next:
-            return
-        steps, time = each.timed
-        each.timed = (each.steps, now)
-        if steps:
-            each.schedule.took((now - time) / (each.steps - steps))
-        norm = _norm(optimizer)
-        if norm is not None:
-            row["gradients/norm"] = norm
-        each.schedule.cost("norms", perf_counter() - now)
-        each.schedule.passed(each.steps, {"norms"})
-        each.schedule.adapt()
+        step = each.steps
+        row: dict[str, object] = {}
+        due = step % handle.every == 0
+        if due:
+            if loss is not None:
+                row[each.names[0]] = loss
+            if last is not None:
+                row[each.names[1]] = now - last
+        if _HOOKS not in sys.modules or not _is_watched(optimizer):
+            if due:
+                _rate(each, optimizer, row)
+            if step >= each.schedule.next:
+                _measure(each, optimizer, row, now)
+        if row:
+            handle.log(row, step)
 
     def _joined(self) -> RunHandle | None:
         """The run that is current, else one of our own, which ends with the program."""
@@ -222,21 +236,44 @@ class Loops:
             self._labels = 0
         return self._handle if self._run is not None and not self._run.disabled else None
 
-    def _named(self, handle: RunHandle, each: _Optimizer, optimizer: torch.optim.Optimizer) -> bool:
-        """Give an optimizer that is new in this run its names; False where there are too many."""
-        run = handle.run
-        if each.run is not run:
-            each.run = run
-            each.label = f"optimizer{self._labels}/" if self._labels else ""
-            self._labels += 1
-            if self._labels > _MOST:
-                each.label = "-"
-                told = f"more than {_MOST} optimizers: the loops of the others are not recorded."
-                note("pytorch", "optimizers", told)
-            elif not _is_watched(optimizer):
-                name = each.label.rstrip("/") or "optimizer"
-                _configure(handle, name, about_optimizer(optimizer))
-        return each.label != "-"
+    def _name(self, handle: RunHandle, each: _Optimizer, optimizer: torch.optim.Optimizer) -> None:
+        """Give an optimizer that is new in this run its names; ``-`` where there are too many."""
+        each.run = handle.run
+        each.name(f"optimizer{self._labels}/" if self._labels else "")
+        self._labels += 1
+        if self._labels > _MOST:
+            each.name("-")
+            told = f"more than {_MOST} optimizers: the loops of the others are not recorded."
+            note("pytorch", "optimizers", told)
+        elif not _is_watched(optimizer):
+            name = each.label.rstrip("/") or "optimizer"
+            _configure(handle, name, about_optimizer(optimizer))
+
+
+def _rate(each: _Optimizer, optimizer: torch.optim.Optimizer, row: dict[str, object]) -> None:
+    groups = optimizer.param_groups
+    if len(groups) == 1 and type(groups[0]["lr"]) is float:
+        row[each.names[2]] = groups[0]["lr"]
+    else:
+        row.update(named(rates(optimizer), each.label))
+
+
+def _measure(
+    each: _Optimizer, optimizer: torch.optim.Optimizer, row: dict[str, object], now: float
+) -> None:
+    steps, time = each.timed
+    if steps:
+        made = each.steps - steps
+        each.schedule.took((now - time) / made, made)
+    if "norms" in each.schedule.due(each.steps):
+        norm = _norm(optimizer)
+        if norm is not None:
+            row[each.label + "gradients/norm"] = norm
+        each.schedule.cost("norms", perf_counter() - now)
+        each.schedule.passed(each.steps, {"norms"})
+        each.schedule.adapt()
+    # From here on: what reading took does not count for the steps that it is to be a share of.
+    each.timed = (each.steps, perf_counter())
 
 
 def _configure(handle: RunHandle, name: str, about: dict[str, Any]) -> None:
@@ -250,14 +287,14 @@ def _configure(handle: RunHandle, name: str, about: dict[str, Any]) -> None:
     tree[name] = about
 
 
-def _value(loss: object, gradient: object) -> Value | None:
+def _value(loss: object, gradient: object, *, scaling: bool) -> Value | None:
     """The scalar that ``backward`` is called on, without its graph; None if it is none.
 
     On the host it is read; on a device it is copied there, as its memory may be used again.
     """
     if type(loss) is not Tensor or loss.numel() != 1:
         return None
-    kept: Value | None = loss.__dict__.get(_UNSCALED)
+    kept: Value | None = loss.__dict__.get(_UNSCALED) if scaling else None
     if kept is None and loss.is_cpu:
         kept = loss.item()
     elif kept is None and not loss.is_meta:
@@ -297,6 +334,6 @@ def _norm(optimizer: torch.optim.Optimizer) -> Value | None:
 
 def _is_watched(optimizer: torch.optim.Optimizer) -> bool:
     """Whether ``watch`` records this optimizer already."""
-    hooks = sys.modules.get("trackway.integrations.pytorch._hooks")
+    hooks = sys.modules.get(_HOOKS)
     asked = getattr(hooks, "is_watched", None)
     return bool(asked(optimizer)) if asked is not None else False

@@ -17,6 +17,7 @@ from torch import Tensor
 from trackway.core._devices import device_mark
 from trackway.core._guard import note
 from trackway.integrations.pytorch import _bits
+from trackway.integrations.pytorch._together import Together, fits
 
 __all__ = ["Entry", "Packet", "Ratios", "flat", "local", "measure", "norms", "pack", "prepare"]
 
@@ -44,8 +45,8 @@ class Entry(NamedTuple):
     key: int
     order: int
     name: str
-    parameter: Tensor
-    values: Tensor
+    parameter: Any
+    values: Any
     absent: int
     sharded: bool
     counted: bool
@@ -146,7 +147,10 @@ class Results(NamedTuple):
 
 
 def measure(
-    entries: Sequence[Entry], kinds: set[str], lap: Callable[[str], None] = lambda kind: None
+    entries: Sequence[Entry],
+    kinds: set[str],
+    lap: Callable[[str], None] = lambda kind: None,
+    together: Together | None = None,
 ) -> Results:
     """What is asked of the gradients of one device: on a device nothing that it has to answer.
 
@@ -154,13 +158,17 @@ def measure(
         entries: The parameters.
         kinds: What is asked.
         lap: Called after each kind.
+        together: Holds the values, if they are small ones of the host.
     """
     values = [entry.values for entry in entries]
     host = values[0].is_cpu
     found: dict[str, Tensor] = {}
     orders: dict[str, list[int]] = {}
     if "norms" in kinds:
-        found["norms"] = norms(values)
+        if together is None:
+            found["norms"] = norms(values)
+        else:
+            found["norms"] = torch.from_numpy(together.norms())
         if host:
             found["bad"] = _exact(values, found["norms"])
         elif "histograms" not in kinds:
@@ -168,6 +176,13 @@ def measure(
         lap("norms")
     for kind, name in (("histograms", "gradients"), ("parameters", "parameters")):
         if kind not in kinds:
+            continue
+        if together is not None:
+            if kind == "parameters":
+                together.load([entry.parameter for entry in entries])
+            counts = together.counts()
+            found[name] = counts.clone() if kind == "parameters" else counts
+            lap(kind)
             continue
         flats = values if kind == "histograms" else [flat(entry.parameter) for entry in entries]
         if host:
@@ -205,19 +220,43 @@ class Ratios:
         self.stride = 1
         self._buffers: dict[int, Tensor] = {}
         self._fresh = False
+        self._seen: list[tuple[int, torch.Size, torch.dtype, torch.device]] = []
+        self._small: list[Tensor] = []
+        self._large: list[Tensor] = []
+        self._places: dict[int, int] = {}
+        self._olds: Together | None = None
+        self._news: Together | None = None
+        self._moved: np.ndarray[Any, Any] | None = None
 
     def before(self, parameters: Sequence[Tensor]) -> None:
         """A step is about to be made."""
-        parts = [(id(p), local(p)) for p in parameters if not p.is_meta]
-        self.stride = max(1, math.ceil(sum(part.numel() for _, part in parts) / EXACT))
-        seen = [_sample(part, self.stride) for _, part in parts]
+        seen = [(id(p), p.shape, p.dtype, p.device) for p in parameters]
+        if seen != self._seen:
+            self._divide([p for p in parameters if not p.is_meta])
+            self._seen = seen
+        self._moved = None
+        if self._olds is not None:
+            self._olds.load(self._small)
+        parts = [(id(p), local(p)) for p in self._large]
+        values = [_sample(part, self.stride) for _, part in parts]
         buffers = {
-            key: self._buffer(key, values) for (key, _), values in zip(parts, seen, strict=True)
+            key: self._buffer(key, part) for (key, _), part in zip(parts, values, strict=True)
         }
         self._buffers = buffers
         if buffers:
-            torch._foreach_copy_(list(buffers.values()), seen)
-        self._fresh = bool(buffers)
+            torch._foreach_copy_(list(buffers.values()), values)
+        self._fresh = bool(buffers or self._small)
+
+    def _divide(self, parameters: Sequence[Tensor]) -> None:
+        """The small ones of the host apart."""
+        self.stride = max(1, math.ceil(sum(local(p).numel() for p in parameters) / EXACT))
+        apart = [self.stride == 1 and _ours(p) for p in parameters]
+        self._small = [p for p, small in zip(parameters, apart, strict=True) if small]
+        self._large = [p for p, small in zip(parameters, apart, strict=True) if not small]
+        self._places = {id(p): place for place, p in enumerate(self._small)}
+        shapes = [p.shape for p in self._small]
+        self._olds = Together(shapes) if shapes else None
+        self._news = Together(shapes) if shapes else None
 
     def _buffer(self, key: int, like: Tensor) -> Tensor:
         """The parameter's buffer, a new one if it has changed."""
@@ -231,15 +270,35 @@ class Ratios:
 
     def after(self, entries: Sequence[Entry]) -> Tensor:
         """The step was made: how far it moved each, and, in a second row, the norms before it."""
-        olds = [self._buffers[entry.key] for entry in entries]
-        news = [_sample(entry.parameter, self.stride) for entry in entries]
+        if self._places and all(entry.key in self._places for entry in entries):
+            return torch.from_numpy(self._of_small(entries))
+        large = [entry for entry in entries if entry.key not in self._places]
+        olds = [self._buffers[entry.key] for entry in large]
+        news = [_sample(entry.parameter, self.stride) for entry in large]
         sizes = norms(olds)
         torch._foreach_sub_(olds, news)
-        return torch.stack([norms(olds), sizes])
+        found = torch.stack([norms(olds), sizes])
+        if len(large) == len(entries):
+            return found
+        small = [entry.key in self._places for entry in entries]
+        whole = np.empty((2, len(entries)))
+        whole[:, np.logical_not(small)] = found.numpy()
+        whole[:, small] = self._of_small([e for e in entries if e.key in self._places])
+        return torch.from_numpy(whole)
+
+    def _of_small(self, entries: Sequence[Entry]) -> np.ndarray[Any, Any]:
+        if self._moved is None:
+            assert self._news is not None
+            assert self._olds is not None
+            self._news.load(self._small)
+            self._news.subtract_from(self._olds)
+            self._moved = np.stack([self._news.norms(), self._olds.norms()])
+        return self._moved[:, [self._places[entry.key] for entry in entries]]
 
     def forget(self) -> None:
         """Give the buffers back."""
-        self._buffers, self._fresh = {}, False
+        self._buffers, self._fresh, self._seen = {}, False, []
+        self._divide([])
 
     def forget_values(self) -> None:
         """What the buffers hold is not of the step that is to be made."""
@@ -247,7 +306,12 @@ class Ratios:
 
     def has(self, key: int) -> bool:
         """Whether the parameter's weights before this step are known."""
-        return self._fresh and key in self._buffers
+        return self._fresh and (key in self._buffers or key in self._places)
+
+
+def _ours(parameter: Tensor) -> bool:
+    """Whether it is small, and nothing but a tensor of the host."""
+    return type(parameter) in (Tensor, torch.nn.Parameter) and fits(parameter)
 
 
 # -- the way home --------------------------------------------------------------------------

@@ -2,68 +2,111 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
-from trackway.integrations.pytorch._bits import Counts, nonfinite, pieces
+from trackway.integrations.pytorch._bits import Pieces, nonfinite, pieces
 from trackway.integrations.pytorch._read import Entry
 
-__all__ = ["Found", "first_bad", "histograms", "metrics"]
+__all__ = ["Columns", "Found", "found", "histograms", "metrics", "total"]
 
 Arrays = dict[str, "np.ndarray[Any, Any]"]
+Floats = npt.NDArray[np.float64]
+
+
+class Columns:
+    """The names of what is read, and the order of the model.
+
+    Args:
+        groups: The parameters as they are read.
+    """
+
+    def __init__(self, groups: Sequence[Sequence[Entry]]) -> None:
+        entries = [entry for group in groups for entry in group]
+        self.order = np.array(
+            sorted(range(len(entries)), key=lambda index: entries[index].order), np.intp
+        )
+        self.entries = [entries[index] for index in self.order.tolist()]
+        self.names = [entry.name for entry in self.entries]
+        parts = ["shard_" if entry.sharded else "" for entry in self.entries]
+        self.part = "shard_" if any(parts) else ""
+        self.norms = [f"gradients/{p}norm/{n}" for p, n in zip(parts, self.names, strict=True)]
+        self.ratios = [f"updates/{p}ratio/{n}" for p, n in zip(parts, self.names, strict=True)]
+        # The entries hold tensors: only what is said of them is kept.
+        self.entries = [entry._replace(parameter=None, values=None) for entry in self.entries]
 
 
 class Found(NamedTuple):
-    """What was read of one parameter."""
+    """What was read, in the order of the model.
 
-    entry: Entry
-    norm: float | None
-    bad: int
-    ratio: float | None
+    Attributes:
+        columns: Whose it is.
+        norms: The norms, if they were asked for.
+        bad: How many values are not finite.
+        moved: How far each moved, and the norm before; NaN where that is not known.
+    """
+
+    columns: Columns
+    norms: Floats | None
+    bad: npt.NDArray[np.int64]
+    moved: npt.NDArray[Any] | None
+    known: npt.NDArray[np.bool_] | None
+
+    def first_bad(self) -> str | None:
+        """The first parameter, in the order of the model, whose gradient is not finite."""
+        where = np.flatnonzero(self.bad)
+        return self.columns.names[where[0]] if len(where) else None
 
 
-def founds(groups: Iterable[tuple[list[Entry], list[Entry], Arrays]]) -> list[Found]:
+def found(
+    columns: Columns, groups: Sequence[tuple[list[Entry], list[int]]], arrays: Sequence[Arrays]
+) -> Found:
     """What was read of each parameter, in the order of the model.
 
     Args:
-        groups: For each device the parameters, those of them whose update was measured, and
-            the results.
+        columns: The parameters.
+        groups: Those of each group, and the places of those whose update was measured.
+        arrays: What was read of each group.
     """
-    found: list[Found] = []
-    for entries, moving, arrays in groups:
-        norms = arrays["norms"].tolist() if "norms" in arrays else [None] * len(entries)
-        bad = _bad(entries, arrays)
-        ratios = _ratios(moving, arrays)
-        found += [
-            Found(entry, norm, count, ratios.get(entry.key))
-            for entry, norm, count in zip(entries, norms, bad, strict=True)
-        ]
-    return sorted(found, key=lambda each: each.entry.order)
+    order = columns.order
+    norms = None
+    if arrays and all("norms" in each for each in arrays):
+        norms = np.concatenate([each["norms"] for each in arrays]).astype(np.float64)[order]
+    bad = [_bad(len(e), each) for (e, _), each in zip(groups, arrays, strict=True)]
+    moved, known = _moved(columns, groups, arrays)
+    joined = np.concatenate([np.zeros(0, np.int64), *bad])
+    return Found(columns, norms, joined[order] if bad else joined, moved, known)
 
 
-def _bad(entries: list[Entry], arrays: Arrays) -> list[int]:
+def _bad(size: int, arrays: Arrays) -> npt.NDArray[np.int64]:
     if "bad" in arrays:
-        return [int(count) for count in arrays["bad"]]
+        return arrays["bad"].astype(np.int64)
     if "gradients" in arrays:
-        return [int(count) for count in nonfinite(arrays["gradients"])]
-    return [0] * len(entries)
+        return nonfinite(arrays["gradients"])
+    return np.zeros(size, np.int64)
 
 
-def _ratios(moving: list[Entry], arrays: Arrays) -> dict[int, float]:
-    """The update relative to the weights; a parameter that was all zeros has none."""
-    if "moved" not in arrays:
-        return {}
-    moved, sizes = arrays["moved"].tolist()
-    return {
-        entry.key: distance / size
-        for entry, distance, size in zip(moving, moved, sizes, strict=True)
-        if size != 0
-    }
+def _moved(
+    columns: Columns, groups: Sequence[tuple[list[Entry], list[int]]], arrays: Sequence[Arrays]
+) -> tuple[npt.NDArray[Any] | None, npt.NDArray[np.bool_] | None]:
+    if not any("moved" in each for each in arrays):
+        return None, None
+    moved = np.zeros((2, len(columns.names)))
+    known = np.zeros(len(columns.names), np.bool_)
+    start = 0
+    for (entries, places), each in zip(groups, arrays, strict=True):
+        if "moved" in each:
+            at = start + np.array(places, np.intp)
+            moved[:, at] = each["moved"]
+            known[at] = True
+        start += len(entries)
+    return moved[:, columns.order], known[columns.order]
 
 
-def metrics(found: list[Found], alone: bool) -> dict[str, float]:
+def metrics(found: Found, alone: bool) -> dict[str, float]:
     """The metrics of a reading. What is a part only is called so.
 
     Args:
@@ -71,51 +114,55 @@ def metrics(found: list[Found], alone: bool) -> dict[str, float]:
         alone: There is no total: the optimizer holds one parameter out of many.
     """
     row: dict[str, float] = {}
-    norms = [each.norm for each in found if each.norm is not None]
-    if norms:
-        part = "shard_" if any(each.entry.sharded for each in found) else ""
+    columns = found.columns
+    if found.norms is not None and len(found.norms):
         if not alone:
-            row[f"gradients/{part}norm"] = total(norms)
-            row[f"gradients/{part}nonfinite"] = sum(each.bad for each in found)
-    for each in found:
-        if each.norm is not None:
-            part = "shard_" if each.entry.sharded else ""
-            row[f"gradients/{part}norm/{each.entry.name}"] = each.norm
-    for each in found:
-        if each.ratio is not None:
-            part = "shard_" if each.entry.sharded else ""
-            row[f"updates/{part}ratio/{each.entry.name}"] = each.ratio
+            row[f"gradients/{columns.part}norm"] = total(found.norms)
+            row[f"gradients/{columns.part}nonfinite"] = int(found.bad.sum())
+        row.update(zip(columns.norms, found.norms.tolist(), strict=True))
+    if found.moved is not None and found.known is not None:
+        distances, sizes = found.moved
+        shown = found.known & (sizes != 0)  # a parameter that was all zeros has no ratio
+        with np.errstate(all="ignore"):
+            ratios = (distances / sizes).tolist()
+        if shown.all():
+            row.update(zip(columns.ratios, ratios, strict=True))
+        else:
+            row.update(
+                (name, ratio)
+                for name, ratio, show in zip(columns.ratios, ratios, shown.tolist(), strict=True)
+                if show
+            )
     return row
 
 
-def total(norms: list[float]) -> float:
+def total(norms: Sequence[float] | Floats) -> float:
     """The norm of all from the norms of each, also where their squares would be too large."""
-    values = np.array(norms, np.float64)
+    values = np.asarray(norms, np.float64)
     largest = float(np.abs(values).max())
     if largest == 0 or not np.isfinite(largest):
         return largest if not np.isnan(values).any() else float("nan")
     return largest * float(np.sqrt(np.square(values / largest).sum()))
 
 
-def first_bad(found: list[Found]) -> str | None:
-    """The first parameter, in the order of the model, whose gradient is not finite."""
-    return next((each.entry.name for each in found if each.bad), None)
-
-
 def histograms(
-    groups: Iterable[tuple[list[Entry], Arrays]], of: str
-) -> dict[bool, dict[str, list[tuple[int, list[int]]]]]:
+    columns: Columns,
+    groups: Sequence[tuple[list[Entry], list[int]]],
+    arrays: Sequence[Arrays],
+    of: str,
+) -> dict[bool, dict[str, Pieces]]:
     """The occupied bins of each parameter: of those that are whole, and of parts of them."""
-    data: dict[bool, dict[str, list[tuple[int, list[int]]]]] = {False: {}, True: {}}
-    rows: list[tuple[Entry, Counts]] = []
-    for entries, arrays in groups:
-        if of in arrays:
-            rows += list(zip(entries, arrays[of], strict=True))
-    for entry, row in sorted(rows, key=lambda item: item[0].order):
-        if not entry.counted:
-            continue
-        if of == "gradients" and entry.absent:
-            row = row.copy()
-            row[0] += entry.absent
-        data[entry.sharded][entry.name] = pieces(row)
+    every: list[Pieces] = []
+    for (entries, _), each in zip(groups, arrays, strict=True):
+        if of not in each:
+            return {}
+        counts = each[of]
+        if of == "gradients" and any(entry.absent for entry in entries):
+            counts = counts.copy()
+            counts[:, 0] += np.array([entry.absent for entry in entries], counts.dtype)
+        every += pieces(counts)
+    data: dict[bool, dict[str, Pieces]] = {False: {}, True: {}}
+    for entry, index in zip(columns.entries, columns.order.tolist(), strict=True):
+        if entry.counted:
+            data[entry.sharded][entry.name] = every[index]
     return data

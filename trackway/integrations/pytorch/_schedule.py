@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from statistics import median
 from typing import Final
@@ -22,12 +23,18 @@ _RARER: Final = 10
 
 _KEPT: Final = 5
 
+_AGAIN: Final = 0.5
+"""What a second reading is expected to cost, of the first one, which is mostly that of starting."""
+
+_NEVER: Final = 1 << 62
+
 
 class Schedule:
     """The steps at which each kind is due. The first step is one for all of them.
 
     With ``every`` a kind is due at its multiples. Without, intervals are 10, 20, 40 … steps, such
-    that all of it together stays within the budget, a share of the time that steps take.
+    that all of it together stays within the budget, a share of the time that steps take; and
+    nothing is read before the time that has passed allows for it, with all that was spent so far.
 
     Args:
         kinds: What is read at all.
@@ -44,37 +51,87 @@ class Schedule:
         }
         self._due = dict.fromkeys(self.intervals, 1)
         self._costs: dict[str, deque[float]] = {kind: deque(maxlen=_KEPT) for kind in KINDS}
-        self._times = dict.fromkeys(KINDS, 0)
+        self._firsts: dict[str, float] = {}
         self._steps: deque[float] = deque(maxlen=_KEPT)
-        self.next = 1 if self._due else 1 << 62
-        self.next_ratio = self._due.get("ratios", 1 << 62)
+        self._elapsed = 0.0
+        self._spent = 0.0
+        self._plan_next()
 
-    def due(self, step: int) -> set[str]:
-        """What is to be read at this step."""
-        return {kind for kind, at in self._due.items() if at <= step}
+    def due(self, step: int, sharing: int = 1) -> set[str]:
+        """What is to be read at this step; what the budget does not allow for yet is put off.
+
+        Args:
+            step: The step just made.
+            sharing: How many schedules the budget is for.
+        """
+        due = [kind for kind, at in self._due.items() if at <= step]
+        if self.every is not None or not self._firsts:
+            return set(due)
+        found = set()
+        left = self.budget * self._elapsed / sharing - self._spent
+        for kind in due:
+            left -= self._expected(kind)
+            if left >= 0:
+                found.add(kind)
+            else:
+                self._put_off(kind, step, -left * sharing)
+                left += self._expected(kind)
+        self._look_ahead(step, left, sharing)
+        if not found:
+            self._plan_next()
+        return found
+
+    def _look_ahead(self, step: int, left: float, sharing: int) -> None:
+        """Put off now what will not be allowed for: what the step begins with is then not done."""
+        if not self._steps:
+            return
+        rate = self.budget * median(self._steps) / sharing
+        for kind, at in self._due.items():
+            lacking = self._expected(kind) - left - rate * (at - step)
+            if at > step and lacking > 0:
+                self._put_off(kind, at, lacking * sharing)
+
+    def _expected(self, kind: str) -> float:
+        costs = self._costs[kind]
+        return median(costs) if costs else self._firsts.get(kind, 0.0) * _AGAIN
+
+    def _put_off(self, kind: str, step: int, lacking: float) -> None:
+        """To the next multiple of its interval at which it is allowed for."""
+        interval = self.intervals[kind]
+        steps = 1
+        if self._steps:
+            steps = math.ceil(lacking / (self.budget * median(self._steps)))
+        at = step + max(1, min(steps, 1 << 40))
+        self._due[kind] = at + -at % interval
 
     def passed(self, step: int, done: set[str]) -> None:
         """These were read, or had to be left out: find the steps at which they are due again."""
         for kind in done:
             interval = self.intervals[kind]
-            self._due[kind] = step - step % interval + interval
-        if self.every is None and not self._steps and step == 1:
-            # What the first reading costs is mostly that of starting: the second one counts.
-            self._due = {
-                k: FIRST if k == "norms" else max(2 * FIRST, d) for k, d in self._due.items()
-            }
-        self.next = min(self._due.values())
-        self.next_ratio = self._due.get("ratios", 1 << 62)
+            first = len(self._costs[kind]) == 0 and self.every is None and kind != "norms"
+            self._due[kind] = step - step % interval + interval * (2 if first else 1)
+        self._plan_next()
+
+    def _plan_next(self) -> None:
+        self.next = min(self._due.values(), default=_NEVER)
+        self.next_ratio = self._due.get("ratios", _NEVER)
 
     def cost(self, kind: str, seconds: float) -> None:
         """A kind took this long."""
-        self._times[kind] += 1
-        if self._times[kind] > 1:  # the first time includes what is needed once only
+        self._spent += seconds
+        if kind in self._firsts:  # the first time includes what is needed once only
             self._costs[kind].append(seconds)
+        else:
+            self._firsts[kind] = seconds
 
-    def took(self, seconds: float) -> None:
-        """A step of the training itself took this long, on the average since the last call."""
+    def spend(self, seconds: float) -> None:
+        """Something else took this long."""
+        self._spent += seconds
+
+    def took(self, seconds: float, steps: int = 1) -> None:
+        """So many steps of the training itself took this long, each, on the average."""
         self._steps.append(seconds)
+        self._elapsed += seconds * steps
 
     def adapt(self, sharing: int = 1) -> bool:
         """Fit the intervals to the budget; returns whether one of them has changed.
@@ -113,5 +170,4 @@ class Schedule:
         for kind, interval in self.intervals.items():
             at = self._due[kind]
             self._due[kind] = at + -at % interval
-        self.next = min(self._due.values())
-        self.next_ratio = self._due.get("ratios", 1 << 62)
+        self._plan_next()

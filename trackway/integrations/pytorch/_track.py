@@ -16,22 +16,16 @@ from trackway.core.records import record_histograms
 from trackway.integrations._base import RunHandle, named
 from trackway.integrations.pytorch import _rows
 from trackway.integrations.pytorch._model import Known, Names, rates
-from trackway.integrations.pytorch._read import (
-    Entry,
-    Packet,
-    Ratios,
-    Results,
-    local,
-    measure,
-    placed,
-    prepare,
-)
-from trackway.integrations.pytorch._schedule import Schedule
+from trackway.integrations.pytorch._plan import Plan
+from trackway.integrations.pytorch._read import Entry, Packet, Ratios, Results, measure
+from trackway.integrations.pytorch._schedule import KINDS, Schedule
 
 __all__ = ["Track"]
 
 _UNDER_WAY: Final = 2
 """Readings that may be on their way from a device; a further one is left out, and counted."""
+
+_NOTHING: Final = Plan([], False)
 
 
 class _Reading(NamedTuple):
@@ -40,7 +34,8 @@ class _Reading(NamedTuple):
     step: int
     due: set[str]
     row: dict[str, Any]
-    groups: list[tuple[list[Entry], list[Entry]]]
+    columns: _rows.Columns
+    groups: list[tuple[list[Entry], list[int]]]
     packets: list[Packet]
     skips: Packet | None
 
@@ -94,8 +89,13 @@ class Track:
         self._skipped: Tensor | None = None
         self._skipping: Tensor | None = None
         self._last: tuple[int, float] | None = None
+        self._woken: tuple[int, float] | None = None
         self._own = 0.0
         self._laps: dict[str, float] = {}
+        self._plan: Plan | None = None
+        self._held: list[tuple[Tensor, Known]] = []
+        self._parameters: list[Tensor] = []
+        self._counted = 0.0
         self._told = False
         self._sharded_outside = names.sharded()
 
@@ -111,8 +111,9 @@ class Track:
                 self.ratios.before([parameter for parameter, _ in self._watched(optimizer)])
             if self.ratios.stride != stride:
                 self.adapted()
-        self._laps["ratios"] = perf_counter() - began
-        self._own += self._laps["ratios"]
+        lap = perf_counter() - began
+        self._laps["ratios"] = self._laps.get("ratios", 0.0) + lap
+        self._own += lap
 
     def after(self, optimizer: torch.optim.Optimizer) -> None:
         """A step was made, and something is due."""
@@ -120,18 +121,31 @@ class Track:
         if _capturing():
             self.steps -= 1
             return
+        self._wake(began)
         self.harvest()
-        due = self.schedule.due(self.steps)
+        due = self.schedule.due(self.steps, self.sharing())
         try:
             if due:
-                self._do(optimizer, due)
+                self._do(optimizer, due, began)
         finally:
             self.schedule.passed(self.steps, due)
         if due and self.schedule.adapt(self.sharing()):
             self.adapted()
         if self._pending:
             self.schedule.next = self.steps + 1
-        self._own += perf_counter() - began
+        own = perf_counter() - began
+        self._own += own
+        self.schedule.spend(own - self._counted)
+        self._counted = 0.0
+
+    def _wake(self, now: float) -> None:
+        """How long steps took since the last time that one was looked at, readings aside."""
+        if self._woken is not None:
+            steps, then = self._woken
+            self.schedule.took(
+                max(now - then - self._own, 1e-9) / max(1, self.steps - steps), self.steps - steps
+            )
+        self._woken, self._own = (self.steps, now), 0.0
 
     def skips(self, found: Tensor) -> None:
         """The optimizer was told to skip this step if this is not zero: counted where it is."""
@@ -158,50 +172,54 @@ class Track:
                     return
             self._record(reading)
 
+    def forget(self) -> None:
+        """Hold no parameter any more, nor what was copied of them."""
+        self.ratios.forget()
+        self._plan, self._held, self._parameters = None, [], []
+
     # -- reading ---------------------------------------------------------------------------
 
-    def _do(self, optimizer: torch.optim.Optimizer, due: set[str]) -> None:
+    def _do(self, optimizer: torch.optim.Optimizer, due: set[str], began: float) -> None:
         """Read what is due; what lies on the host is recorded at once."""
         if len(self._pending) >= _UNDER_WAY:
             self.left_out += 1
             return
+        before = self._laps.get("ratios", 0.0)
         row = self._row(optimizer) if "norms" in due else {}
         with torch.no_grad():
             self._pending.append(self._read(optimizer, due, row))
         self.harvest()
+        # What is of no kind, such as finding the gradients, counts with the first one.
+        first = next(kind for kind in KINDS if kind in due)
+        rest = perf_counter() - began - (sum(self._laps.values()) - before)
+        self._laps[first] = self._laps.get(first, 0.0) + rest
         for kind, seconds in self._laps.items():
             self.schedule.cost(kind, seconds)
+        self._counted = sum(self._laps.values()) - before
         self._laps = {}
 
     def _watched(self, optimizer: torch.optim.Optimizer) -> list[tuple[Tensor, Known]]:
         """The optimizer's parameters that have a name, in the order of the model."""
         parameters = [p for group in optimizer.param_groups for p in group["params"]]
+        if self._held and list(map(id, parameters)) == list(map(id, self._parameters)):
+            return self._held
+        self._plan = None
         found = [(p, self.names.of(p)) for p in parameters]
         if any(known is None for _, known in found):
             self.names.learn()
             found = [(p, self.names.of(p)) for p in parameters]
         known = [(p, place) for p, place in found if place is not None]
-        return sorted(known, key=lambda item: item[1].order)
+        self._parameters = parameters
+        self._held = sorted(known, key=lambda item: item[1].order)
+        return self._held
 
-    def _entries(self, optimizer: torch.optim.Optimizer) -> list[list[Entry]]:
-        """What can be read, a list for each device; equal types beside each other."""
-        groups: dict[torch.device, list[Entry]] = {}
-        for parameter, known in self._watched(optimizer):
-            prepared = None if parameter.grad is None else prepare(parameter.grad)
-            if prepared is None:
-                continue
-            sharded, counted = placed(parameter)
-            entry = Entry(
-                id(parameter),
-                known.order,
-                known.name,
-                local(parameter),
-                *prepared,
-                sharded or self._sharded_outside,
-                counted,
-            )
-            groups.setdefault(entry.values.device, []).append(entry)
-        return [sorted(group, key=lambda e: str(e.values.dtype)) for group in groups.values()]
+    def _planned(self, optimizer: torch.optim.Optimizer) -> Plan:
+        """What can be read, with the gradients as they are now."""
+        watched = self._watched(optimizer)
+        if self._plan is None or not self._plan.load():
+            self._plan = Plan(watched, self._sharded_outside)
+            self._plan.load()
+        return self._plan
 
     def _read(
         self, optimizer: torch.optim.Optimizer, due: set[str], row: dict[str, Any]
@@ -216,21 +234,23 @@ class Track:
 
         wanted = due if self.gradients else due - {"norms", "histograms"}
         groups, packets = [], []
-        for entries in self._entries(optimizer) if wanted else []:
-            device = entries[0].values.device
-            results = measure(entries, wanted, lap)
-            moving = [entry for entry in entries if self.ratios.has(entry.key)]
-            if "ratios" in due and moving:
-                results.tensors["moved"] = self.ratios.after(moving)
+        plan = self._planned(optimizer) if wanted else _NOTHING
+        for group in plan.groups:
+            entries = group.entries
+            results = measure(entries, wanted, lap, group.together)
+            places = [at for at, entry in enumerate(entries) if self.ratios.has(entry.key)]
+            if "ratios" in due and places:
+                results.tensors["moved"] = self.ratios.after([entries[at] for at in places])
                 lap("ratios")
-            groups.append((entries, moving))
-            packets.append(Packet(device, results))
+            group.release()
+            groups.append((group.entries, places))
+            packets.append(Packet(group.device, results))
         skips = None
         if self._skipped is not None and self._skipping is not None:
             both = torch.cat([self._skipped, self._skipping])
             skips = Packet(both.device, Results({"skips": both}, {}))
             self._skipping = None
-        return _Reading(self.steps, due, row, groups, packets, skips)
+        return _Reading(self.steps, due, row, plan.columns, groups, packets, skips)
 
     def _row(self, optimizer: torch.optim.Optimizer) -> dict[str, Any]:
         """What is known without reading a tensor: learning rates, steps a second."""
@@ -240,8 +260,7 @@ class Track:
             steps, then = self._last
             seconds = max(now - then, 1e-9)
             row["steps_per_s"] = (self.steps - steps) / seconds
-            self.schedule.took(max(seconds - self._own, 1e-9) / (self.steps - steps))
-        self._last, self._own = (self.steps, now), 0.0
+        self._last = self.steps, now
         if self.alone:
             row.pop("steps_per_s", None)
         return row
@@ -256,13 +275,10 @@ class Track:
         if reading.skips is not None:
             skipped, now = reading.skips.arrays()["skips"].tolist()
             row["skipped_steps"], skipping = skipped, bool(now)
-        found = _rows.founds(
-            (entries, moving, results)
-            for (entries, moving), results in zip(reading.groups, arrays, strict=True)
-        )
+        found = _rows.found(reading.columns, reading.groups, arrays)
         row.update(_rows.metrics(found, bool(self.alone)))
         if self.rows and row:
-            self.handle.log(named(row, self.label), step=reading.step)
+            self.handle.log(named(row, self.label) if self.label else row, step=reading.step)
         if not skipping and not self._told:
             self._say_first_bad(found, reading.step)
         self._laps["norms"] = self._laps.get("norms", 0.0) + perf_counter() - began
@@ -274,14 +290,14 @@ class Track:
 
     def _record_histograms(self, reading: _Reading, arrays: list[_rows.Arrays], of: str) -> None:
         run = self.handle.run
-        pairs = [(e, found) for (e, _), found in zip(reading.groups, arrays, strict=True)]
-        for sharded, data in _rows.histograms(pairs, of).items():
+        every = _rows.histograms(reading.columns, reading.groups, arrays, of)
+        for sharded, data in every.items():
             if run is not None and data and (sharded or self.rows):
                 data = named(named(data, self.label), self.handle.prefix)
                 record_histograms(run, data, of=of, step=reading.step, sharded=sharded)
 
-    def _say_first_bad(self, found: list[_rows.Found], step: int) -> None:
-        name = _rows.first_bad(found)
+    def _say_first_bad(self, found: _rows.Found, step: int) -> None:
+        name = found.first_bad()
         if name is None:
             return
         self._told = True

@@ -17,7 +17,7 @@ from torch.optim.optimizer import (
     register_optimizer_step_pre_hook,
 )
 
-from trackway.core._guard import guard
+from trackway.core._guard import guard, note
 from trackway.core._settings import process_rank
 from trackway.core.records import record_model
 from trackway.core.run import Run
@@ -32,6 +32,7 @@ __all__ = ["Watch", "watches"]
 _LOGS: Final = ("gradients", "parameters", "all", None)
 _UNKNOWN: Final = object()
 _LAST_WAIT_S: Final = 2.0
+_LAZY: Final = {"xla", "lazy"}
 
 
 class _Met:
@@ -86,6 +87,7 @@ class Watch:
             "update_ratio": bool(update_ratio),
             "budget": budget,
         }
+        self._stated: dict[str, Any] = {}
         self._names = Names(models, optimizers)
         self._given = [weakref.ref(each) for each in optimizers]
         self._tracks: weakref.WeakKeyDictionary[Optimizer, Track | None]
@@ -105,6 +107,7 @@ class Watch:
             if each._same(self):
                 each.close()
         watches.setdefault(run, []).append(self)
+        run._before_end.append(self._arrive)
         met = _met.setdefault(run, _Met())
         for _, model in self._names.alive():
             number = met.number("model", handle.prefix)
@@ -137,19 +140,25 @@ class Watch:
         """
         with guard("watch"):
             self._disarm()
-            for track in self._live():
-                track.harvest(_LAST_WAIT_S)
+            self._arrive()
             run = self._handle.run
             if run is not None and self in watches.get(run, ()):
                 watches[run].remove(self)
+                run._before_end.remove(self._arrive)
             self._handle.end(error)
+
+    def _arrive(self) -> None:
+        """Record what is on its way, before it is too late."""
+        if os.getpid() == self._process:
+            for track in self._live():
+                track.harvest(_LAST_WAIT_S)
 
     def _disarm(self) -> None:
         handles, self._handles = self._handles, []
         for handle in handles:
             handle.remove()
         for track in self._live():
-            track.ratios.forget()
+            track.forget()
 
     def watches(self, optimizer: Optimizer) -> bool:
         """Whether it watches this optimizer, or will once that makes a step."""
@@ -222,6 +231,8 @@ class Watch:
                 return None
             self._names.learn()
             held = self._names.held(optimizer)
+            if _off(optimizer):
+                return None
             if held or any(ref() is optimizer for ref in self._given):
                 track = self._tracks[optimizer] = self._track(run, optimizer, held)
                 track.adapted = self._configure
@@ -281,7 +292,9 @@ class Watch:
                 intervals.setdefault(track.label or "optimizer", dict(track.schedule.intervals))
                 self.settings["update_stride"] = track.ratios.stride
         self.settings["intervals"] = intervals
-        self._state("watch", self.settings)
+        if self.settings != self._stated:
+            self._stated = copy.deepcopy(self.settings)
+            self._state("watch", self.settings)
 
     def _state(self, name: str, value: dict[str, Any]) -> None:
         """Record one entry under ``pytorch``, and leave the others."""
@@ -328,6 +341,15 @@ def _silent(run: Run) -> bool:
     return run.disabled or (process_rank() > 0 and not run._settings.all_ranks)
 
 
+def _off(optimizer: Optimizer) -> bool:
+    """Whether its parameters are computed when they are looked at: that would cut the graph."""
+    types = {p.device.type for group in optimizer.param_groups for p in group["params"]}
+    found = sorted(types & _LAZY)
+    if found:
+        note("watch", found[0], f"models on {found[0]} devices are not watched.")
+    return bool(found)
+
+
 def _hook(call: Callable[[Optimizer], None]) -> Callable[[Optimizer, Any, Any], None]:
     """The hook. Where a step is compiled it stays outside; elsewhere that costs nothing."""
     outside = torch.compiler.disable(call)
@@ -338,6 +360,12 @@ def _hook(call: Callable[[Optimizer], None]) -> Callable[[Optimizer, Any, Any], 
         else:
             call(optimizer)
 
+    if torch.__version__ < "2.6":  # after a graph break, older ones compile what is called here
+
+        def always(optimizer: Optimizer, args: Any, kwargs: Any) -> None:
+            outside(optimizer)
+
+        return always
     return hook
 
 

@@ -12,11 +12,11 @@ __all__ = [
     "Curves",
     "calibration",
     "confusion",
+    "distribution",
     "importance",
     "joined",
     "matrix_table",
     "pairs",
-    "residuals",
     "thinned",
 ]
 
@@ -24,7 +24,7 @@ POINTS: Final = 1000
 """How many points a curve, a scatter or a list of features keeps."""
 
 BINS: Final = 10
-_RESIDUAL_BINS: Final = 50
+_VALUE_BINS: Final = 50
 _LABELS: Final = 200
 
 Columns = dict[str, Any]
@@ -107,10 +107,10 @@ def joined(tables: list[Columns]) -> Columns:
     return {name: [cell for table in tables for cell in table[name]] for name in tables[0]}
 
 
-def residuals(errors: Any) -> Columns:
-    """How the residuals (true minus predicted) are distributed."""
-    errors = errors[np.isfinite(errors)]
-    counts, edges = np.histogram(errors, bins=_RESIDUAL_BINS)
+def distribution(values: Any) -> Columns:
+    """How values are distributed, such as residuals (true minus predicted)."""
+    values = values[np.isfinite(values)]
+    counts, edges = np.histogram(values, bins=_VALUE_BINS)
     return {"from": edges[:-1], "to": edges[1:], "count": counts}
 
 

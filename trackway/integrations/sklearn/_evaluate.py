@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-from trackway.core._guard import guard
+from trackway.core._guard import guard, note
 from trackway.core.records import record_table
 from trackway.core.run import Run
 from trackway.errors import ArgumentError
 from trackway.integrations._base import RunHandle, named
-from trackway.integrations.sklearn import _curves
-from trackway.integrations.sklearn._score import generators_kept, quiet
+from trackway.integrations.sklearn import _curves, _outliers
 from trackway.integrations.sklearn._values import learner
 
 __all__ = ["evaluate"]
@@ -23,6 +22,15 @@ _SAMPLE: Final = 2000
 """On how many rows the silhouette is taken, which costs the square of them."""
 
 _SEED: Final = 0
+
+_PAIRS: Final = (
+    "evaluate: with decision_function_shape='ovo' scores are those of pairs of classes, so there "
+    "are no curves and no areas; 'ovr' gives them."
+)
+_WITHIN: Final = 12
+
+_DELEGATES: Final = ("final_estimator_", "estimator_", "estimator")
+"""Where estimators keep the one whose decision function is theirs."""
 
 Numbers = dict[str, float]
 Keep = Callable[..., None]
@@ -41,14 +49,15 @@ def evaluate(
 
     Numbers go to the summary, or with a step to a row at it. Beside them are tables: of a
     classifier ``confusion_matrix``, ``classes``, ``roc_curve``, ``pr_curve``, ``calibration``; of a
-    regressor ``residuals``, ``predicted_vs_true``; of a clustering ``clusters``; of each whose
-    estimator tells, ``feature_importance``. The model and every generator of random numbers are
-    left as they were.
+    regressor ``residuals``, ``predicted_vs_true``; of a clustering ``clusters``; of what detects
+    outliers ``outlier_scores``; of each whose estimator tells, ``feature_importance``. Nothing is
+    drawn or changed but by the model's own ``predict`` and the like.
 
     Args:
-        model: A fitted classifier, regressor, or clustering, or a pipeline or search of such.
-        X: The samples.
-        y: The truth; not needed for a clustering.
+        model: A fitted classifier, regressor, clustering or outlier detector, or a pipeline or
+            search of such.
+        X: The samples; of a clustering without ``predict``, those that it was fitted on.
+        y: The truth; not needed for a clustering. Of outliers -1 or True, of others 1 or False.
         run: The run; by default the current one, else one for this alone.
         prefix: Goes before every name: ``test`` makes ``test/accuracy``.
         step: Where in the training the model is.
@@ -59,29 +68,48 @@ def evaluate(
     Raises:
         ArgumentError: An argument is wrong. What the model itself raises passes unchanged.
     """
-    if not hasattr(model, "predict") and not hasattr(model, "labels_"):
-        raise ArgumentError(f"model={model!r}: it has neither predict() nor labels_")
     handle = RunHandle("sklearn", run, prefix=prefix)
     numbers: Numbers = {}
-    with generators_kept():
-        predicted = model.predict(X) if hasattr(model, "predict") else model.labels_
-        kind = _kind(model)
-        if kind != "cluster" and y is None:
-            raise ArgumentError(f"y=None: the truth is needed to evaluate a {kind}")
-        scores = _scores(model, X) if kind == "classifier" else None
-        handle.ensure()
-        keep = _keeper(handle, step)
-        with guard("sklearn"), quiet():
-            numbers = _MEASURES[kind](model, X, y, predicted, scores, keep)
-        with guard("sklearn"):
-            _importance(model, keep)
-        with guard("sklearn"):
-            if step is None:
-                handle.summarize(numbers)
-            else:
-                handle.log(numbers, step)
+    kind = _kind(model)
+    y = _truth(kind, y)
+    predicted = _predicted(model, X)
+    scores = _scores(model, X, kind)
+    handle.ensure()
+    keep = _keeper(handle, step)
+    with guard("sklearn"):
+        numbers = _MEASURES[kind](model, X, y, predicted, scores, keep)
+    with guard("sklearn"):
+        _importance(model, keep)
+    with guard("sklearn"):
+        if step is None:
+            handle.summarize(numbers)
+        else:
+            handle.log(numbers, step)
     handle.end()
     return numbers
+
+
+def _truth(kind: str, y: Any) -> Any:
+    if kind == "outliers":
+        return y if y is None else _outliers.truth(y)
+    if kind != "cluster" and y is None:
+        raise ArgumentError(f"y=None: the truth is needed to evaluate a {kind}")
+    return y
+
+
+def _predicted(model: Any, data: Any) -> Any:
+    if hasattr(model, "predict"):
+        return model.predict(data)
+    labels = getattr(learner(model), "labels_", None)
+    if labels is None:
+        raise ArgumentError(f"model={model!r}: it has neither predict() nor labels_")
+    count = data.shape[0] if hasattr(data, "shape") else len(data)
+    if len(labels) != count:
+        raise ArgumentError(
+            f"X has {count} samples and model.labels_ {len(labels)}: {type(model).__name__} has "
+            "no predict(), so pass the samples that it was fitted on"
+        )
+    return labels
 
 
 def _keeper(handle: RunHandle, step: int | None) -> Keep:
@@ -95,8 +123,12 @@ def _keeper(handle: RunHandle, step: int | None) -> Keep:
 
 
 def _kind(model: Any) -> str:
-    from sklearn.base import is_classifier, is_regressor
+    from sklearn.base import is_classifier, is_outlier_detector, is_regressor
 
+    if not hasattr(model, "predict") and not hasattr(learner(model), "labels_"):
+        raise ArgumentError(f"model={model!r}: it has neither predict() nor labels_")
+    if is_outlier_detector(model):
+        return "outliers"
     if is_classifier(model):
         return "classifier"
     if is_regressor(model):
@@ -106,19 +138,43 @@ def _kind(model: Any) -> str:
     return "classifier" if hasattr(model, "classes_") else "regressor"
 
 
-def _scores(model: Any, data: Any) -> Any:
-    """Probabilities, else the decision function, a column for each class; else None."""
+def _scores(model: Any, data: Any, kind: str) -> Any:
+    """Probabilities, else the decision function, a column for each class; else None.
+
+    Of what detects outliers, the decision function as it is.
+    """
     import numpy as np
 
+    if kind == "outliers":
+        return model.decision_function(data) if hasattr(model, "decision_function") else None
+    if kind != "classifier":
+        return None
     if hasattr(model, "predict_proba"):
         found = model.predict_proba(data)
     elif hasattr(model, "decision_function"):
         found = model.decision_function(data)
+        if found.ndim > 1 and _is_one_vs_one(model):
+            note("sklearn", "ovo", _PAIRS)
+            return None
     else:
         return None
     if isinstance(found, list):  # several outputs
         return None
     return np.column_stack([-found, found]) if found.ndim == 1 else found
+
+
+def _is_one_vs_one(model: Any) -> bool:
+    """Whether a column of the decision function is a pair of classes: of three, they are three."""
+    for _ in range(_WITHIN):
+        model = learner(model)
+        if getattr(model, "decision_function_shape", None) == "ovo":
+            return True
+        held = getattr(model, "__dict__", {})
+        inner = [held[name] for name in _DELEGATES if hasattr(held.get(name), "get_params")]
+        if not inner:
+            break
+        model = inner[0]
+    return False
 
 
 # -- classifiers ----------------------------------------------------------------------------
@@ -223,7 +279,7 @@ def _regressor(model: Any, data: Any, y: Any, predicted: Any, scores: Any, keep:
         numbers["r2"] = float(metrics.r2_score(truth, found))
     if truth.ndim == 1:
         numbers["max_error"] = float(np.abs(truth - found).max())
-        keep("residuals", _curves.residuals(truth - found), samples=len(truth))
+        keep("residuals", _curves.distribution(truth - found), samples=len(truth))
         keep("predicted_vs_true", _curves.pairs(truth, found), samples=len(truth))
     return numbers
 
@@ -253,7 +309,12 @@ def _cluster(model: Any, data: Any, y: Any, predicted: Any, scores: Any, keep: K
     return numbers
 
 
-_MEASURES: Final = {"classifier": _classifier, "regressor": _regressor, "cluster": _cluster}
+_MEASURES: Final = {
+    "classifier": _classifier,
+    "regressor": _regressor,
+    "cluster": _cluster,
+    "outliers": _outliers.measure,
+}
 
 
 def _importance(model: Any, keep: Keep) -> None:

@@ -14,6 +14,7 @@ import threading
 import time
 import weakref
 from collections.abc import Callable
+from contextlib import nullcontext
 from types import TracebackType
 from typing import Any, Final
 
@@ -21,7 +22,7 @@ from trackway.core._guard import guard
 from trackway.core.current import open_runs
 from trackway.core.run import Run
 from trackway.errors import ArgumentError
-from trackway.integrations._base import RunHandle, requires
+from trackway.integrations._base import RunHandle, requires, searching
 from trackway.integrations.sklearn import _records
 from trackway.integrations.sklearn._install import FUNCTIONS, begin_watching, end_watching
 from trackway.integrations.sklearn._others import recorded_elsewhere
@@ -126,7 +127,8 @@ class watch:  # noqa: N801 - reads as a statement: ``with watch():``
             return original(*args, **kwargs)
         started = time.perf_counter()
         try:
-            result = original(*args, **kwargs)
+            with searching() if _tries_out(name, record.estimator) else nullcontext():
+                result = original(*args, **kwargs)
         except BaseException as error:
             with guard("sklearn"):
                 self._ended(record, error)
@@ -210,6 +212,11 @@ class watch:  # noqa: N801 - reads as a statement: ``with watch():``
             error, self._error = self._error, None
             if self._handle.owns and (error is not None or not keep):
                 self._handle.end(error)
+
+
+def _tries_out(name: str, estimator: Any) -> bool:
+    """Whether the call trains one estimator several times: over folds, or with many parameters."""
+    return name in FUNCTIONS or {"estimator", "cv"} <= getattr(estimator, "__dict__", {}).keys()
 
 
 def _nothing() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import weakref
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any, Final, Protocol
 
 from trackway.core.records import record_model, record_table
@@ -263,19 +263,5 @@ def _configure(
     """The parameters under ``sklearn.<class>``, beside those of other classes."""
     facts = _values.data_facts(data)
     found = {"data": facts} if lean else {**_values.parameters(estimator), "data": facts}
-    run = handle.run
-    parts = (*_parts(handle.prefix), "sklearn", kind)
-    if run is None or not ledger.is_news(".".join(parts), found):
-        return
-    place: Any = run.config
-    for part in parts[:-1]:
-        inner = place.get(part)
-        if not isinstance(inner, Mapping):
-            place[part] = {}
-            inner = place[part]
-        place = inner
-    place[kind] = found
-
-
-def _parts(prefix: str) -> Iterator[str]:
-    return (part for part in prefix.split("/") if part)
+    if ledger.is_news(f"{handle.prefix} sklearn {kind}", found):
+        handle.configure_at(("sklearn", kind), found)

@@ -13,21 +13,21 @@ from typing import Any, Final
 __all__ = ["Scoring", "generators_kept", "quiet"]
 
 ROWS: Final = 1000
-"""On how many rows, evenly spaced over the training data, the score is taken."""
+"""On how many rows, evenly spaced over the training data, the score is taken at most."""
 
-FREE: Final = 10
-"""How many scores are taken whatever they cost; later ones take this share of the fits' time."""
+SHARE = 0.005
+"""The share of the time of all fits so far that all scores so far may have taken."""
 
-SHARE: Final = 0.005
+FIRST_S: Final = 0.001
+"""What the first score of a class is expected to take: so fits of 0.2 s come before it."""
 
 _PROBE: Final = 32
-_LONGEST_S: Final = 0.25
 
 _warnings_lock = threading.Lock()
 
 
 class Scoring:
-    """Decides whether a fit is scored, and scores it.
+    """Decides whether a fit is scored, and scores it: only where the cost fits into the share.
 
     Args:
         wanted: False never does.
@@ -35,26 +35,28 @@ class Scoring:
 
     def __init__(self, wanted: bool) -> None:
         self._wanted = wanted
-        self._taken = 0
         self._fit_s = 0.0
         self._score_s = 0.0
+        self._costs: dict[type, float] = {}
 
     def score(self, estimator: Any, data: Any, target: Any, fit_s: float) -> float | None:
         """``estimator.score`` on rows of its training data; None where that is not cheap."""
         self._fit_s += fit_s
         if not self._wanted or data is None or target is None:
             return None
-        if self._taken >= FREE and self._score_s > SHARE * self._fit_s:
-            return None
-        if not _is_quiet(estimator):
+        kind = type(estimator)
+        left_s = SHARE * self._fit_s - self._score_s
+        if left_s < self._costs.get(kind, FIRST_S):
             return None
         started = time.perf_counter()
         try:
+            if not _is_quiet(estimator):
+                return None
             with generators_kept(), quiet():
-                return _on_rows(estimator, data, target)
+                return _on_rows(estimator, data, target, left_s)
         finally:
-            self._taken += 1
-            self._score_s += time.perf_counter() - started
+            self._costs[kind] = time.perf_counter() - started
+            self._score_s += self._costs[kind]
 
 
 def _is_quiet(estimator: Any) -> bool:
@@ -115,7 +117,8 @@ def quiet() -> Iterator[None]:
         yield
 
 
-def _on_rows(estimator: Any, data: Any, target: Any) -> float | None:
+def _on_rows(estimator: Any, data: Any, target: Any, left_s: float) -> float | None:
+    """The score on as many rows as can be predicted in the time that is left."""
     import numpy as np
     from sklearn.utils import _safe_indexing
 
@@ -127,7 +130,7 @@ def _on_rows(estimator: Any, data: Any, target: Any) -> float | None:
         started = time.perf_counter()
         estimator.predict(_safe_indexing(data, np.arange(_PROBE)))
         each = (time.perf_counter() - started) / _PROBE
-        rows = max(_PROBE, min(rows, int(_LONGEST_S / max(each, 1e-9))))
+        rows = max(_PROBE, min(rows, int(left_s / max(each, 1e-9)) - _PROBE))
     if rows < total:
         chosen = np.linspace(0, total - 1, rows).astype(np.intp)
         data, target = _safe_indexing(data, chosen), _safe_indexing(target, chosen)
