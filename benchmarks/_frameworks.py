@@ -38,7 +38,7 @@ class Gate:
         self._requests: Iterator[dict[str, Any]] = channel.requests()
         self._work = training_step(repeats)
         self._left = 1
-        self._began = time.perf_counter()
+        self._began = time.perf_counter(), time.process_time()
 
     def step(self) -> None:
         """Work; at the end of a turn, answer and wait for the next one."""
@@ -46,13 +46,18 @@ class Gate:
         self._left -= 1
         if self._left:
             return
-        now = time.perf_counter()
-        self._channel.send(wall=now - self._began)
+        self._channel.send(**_since(self._began))
         request = next(self._requests, None)
         if request is None:
             os._exit(0)  # the parent has hung up; no framework may have its own idea of that
         self._left = request["steps"]
-        self._began = time.perf_counter()
+        self._began = time.perf_counter(), time.process_time()
+
+
+def _since(began: tuple[float, float]) -> dict[str, float]:
+    """Seconds on the wall, and of the processor by all threads of this process."""
+    wall, processor = began
+    return {"wall": time.perf_counter() - wall, "processor": time.process_time() - processor}
 
 
 def train(channel: Channel, who: str, framework: str, repeats: int) -> None:
@@ -377,11 +382,11 @@ def watched(channel: Channel, who: str, model: str, every: int | None) -> None:
         other.watch(network, log_freq=1000 if every is None else every)
         log = other.log
     for request in channel.requests():
-        began = time.perf_counter()
+        began = time.perf_counter(), time.process_time()
         for _ in range(request["steps"]):
             optimizer.zero_grad()
             loss = loss_of()
             loss.backward()
             optimizer.step()
             log({"loss": loss.item()})
-        channel.send(wall=time.perf_counter() - began)
+        channel.send(**_since(began))

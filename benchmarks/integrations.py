@@ -3,6 +3,8 @@
 Every contestant trains in turns, one after the other, stopped with all its threads while it is not
 its turn. Each turn is divided by the bare turns of the same round; a second bare training is a
 contestant like any other, and what it shows is noise. Behind each figure stands its standard error.
+So it is done twice, in the same turns: with the clock on the wall, and with the processor time of
+the whole process, which other work on the machine disturbs less.
 """
 
 from __future__ import annotations
@@ -31,6 +33,9 @@ WITHOUT_WANDB: Final = {
     "sklearn": "has nothing for fit",
     "optuna": "has nothing for a study",
 }
+Turns = dict[str, list[dict[str, float]]]
+"""By contestant: seconds of each turn, by clock."""
+
 _IMPORTED_AS: Final = {"pytorch": "torch", "huggingface": "transformers"}
 
 
@@ -108,11 +113,13 @@ def _watching(
     return figures
 
 
-def _beside(what: str, turns: dict[str, list[float]]) -> Figure:
+def _beside(what: str, turns: Turns) -> Figure:
     """Our cost as a share of wandb's, at the same interval."""
-    bare = _bare(turns)
+    bare = _bare(turns, "processor")
     ours, theirs = (
-        statistics.median(own - base for own, base in zip(turns[who], bare, strict=False))
+        statistics.median(
+            own["processor"] - base for own, base in zip(turns[who], bare, strict=False)
+        )
         for who in ("trackway", "wandb")
     )
     each = [ours / theirs] if theirs > 0 else []
@@ -153,10 +160,10 @@ def _turns(
     rounds: int,
     steps: int,
     **arguments: Any,
-) -> tuple[dict[str, list[float]], dict[str, str]]:
+) -> tuple[Turns, dict[str, str]]:
     """Seconds of each turn, by contestant; and why others have none."""
     children: dict[str, Contestant] = {}
-    turns: dict[str, list[float]] = {}
+    turns: Turns = {}
     failed: dict[str, str] = {}
     with ExitStack() as stack:
         for who in names:
@@ -175,7 +182,7 @@ def _turns(
                 progress(f"{what}: round {number + 1} of {rounds}, {who}")
                 try:
                     children[who].resume()
-                    turns[who].append(children[who].ask(steps=steps)["wall"])
+                    turns[who].append(children[who].ask(steps=steps))
                     children[who].pause()
                 except FailedError as error:
                     failed[who] = str(error)
@@ -183,29 +190,33 @@ def _turns(
     return turns, failed
 
 
-def _bare(turns: dict[str, list[float]]) -> list[float]:
+def _bare(turns: Turns, clock: str) -> list[float]:
     pairs = zip(turns["bare"], turns[AGAIN], strict=True)
-    return [(first + second) / 2 for first, second in pairs]
+    return [(first[clock] + second[clock]) / 2 for first, second in pairs]
 
 
 def _slower(
     what: str,
-    turns: dict[str, list[float]],
+    turns: Turns,
     failed: dict[str, str],
     names: Sequence[str],
     *,
     budget: float | None,
 ) -> list[Figure]:
-    """Percent slower than the bare training, for each contestant."""
+    """Percent slower than the bare training, for each contestant, by each clock."""
     figures = []
-    for who in [name for name in names if name != "bare"]:
-        limit = budget if who == "trackway" else None
-        if who not in turns or AGAIN not in turns or "bare" not in turns:
-            reason = failed.get(who, "the bare training failed")
-            figures.append(missing(what, who, "%", reason, budget=limit))
-            continue
-        bare = turns["bare"] if who == AGAIN else _bare(turns)
-        each = [100 * (own / base - 1) for own, base in zip(turns[who], bare, strict=True)]
-        note = f"+- {standard_error(each):.2f} %" + (": the noise" if who == AGAIN else "")
-        figures.append(Figure.of(what, who, each, "%", budget=limit, note=note))
+    for clock, told in (("wall", what), ("processor", f"{what}: processor")):
+        for who in [name for name in names if name != "bare"]:
+            limit = budget if who == "trackway" else None
+            if who not in turns or AGAIN not in turns or "bare" not in turns:
+                reason = failed.get(who, "the bare training failed")
+                figures.append(missing(told, who, "%", reason, budget=limit))
+                continue
+            bare = _bare(turns, clock)
+            if who == AGAIN:
+                bare = [turn[clock] for turn in turns["bare"]]
+            own = [turn[clock] for turn in turns[who]]
+            each = [100 * (mine / base - 1) for mine, base in zip(own, bare, strict=True)]
+            note = f"+- {standard_error(each):.2f} %" + (": the noise" if who == AGAIN else "")
+            figures.append(Figure.of(told, who, each, "%", budget=limit, note=note))
     return figures

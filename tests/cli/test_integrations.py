@@ -30,8 +30,26 @@ def test_every_framework_is_listed(trackway: Command) -> None:
     """Each framework of the table has a line: its name, versions and state."""
     items = trackway.json("integrations")["integrations"]
     assert [item["framework"] for item in items][:3] == ["pytorch", "lightning", "keras"]
-    assert {item["state"] for item in items} <= {"waiting", "not installed"}
+    assert {item["state"] for item in items} <= {
+        "ready", "newer than tried", "older than supported", "not installed",
+    }  # fmt: skip
     assert "SUPPORTED" in trackway("integrations")
+
+
+@pytest.mark.parametrize(
+    ("fields", "state"),
+    [
+        ({}, "ready"),
+        ({"newer": True}, "newer than tried"),
+        ({"older": True}, "older than supported"),
+        ({"state": "not installed"}, "not installed"),
+        ({"state": "failed", "newer": True}, "failed"),
+    ],
+)
+def test_states(fields: dict[str, Any], state: str) -> None:
+    """What waits for its import is ready, unless its version is another than those tried."""
+    item = {**ITEM, "state": "waiting", "newer": False, **fields}
+    assert integrations._state(item) == state
 
 
 def test_of_a_run(trackway: Command, record: Record) -> None:
@@ -53,9 +71,29 @@ def test_of_a_run(trackway: Command, record: Record) -> None:
 
 
 def test_run_without(trackway: Command, record: Record) -> None:
-    """A run in which autolog did nothing says so."""
+    """A run whose program recorded all itself says so, and not that something failed."""
     record().named("one").end()
-    assert trackway("integrations", "one") == "In one nothing was recorded by autolog.\n"
+    assert trackway("integrations", "one") == (
+        "one: autolog was not on, or no framework was loaded that it knows; what was recorded, the "
+        "program itself asked for\n"
+    )
+
+
+@pytest.mark.parametrize("odd", ["many", None, -1.5, [1], {}])
+def test_odd_logs(trackway: Command, record: Record, odd: object) -> None:
+    """What no writer of ours says is passed over: counts, points and items that are none."""
+    item = {**ITEM, "points": odd, "errors": odd, "installed": odd}
+    run = record().named("one").event("integrations", items=[item, odd])
+    run.event("trouble", place="pytorch", reason="x", count=odd, sentence=odd).end()
+    assert "pytorch" in trackway("integrations", "one")
+    assert trackway.json("integrations", "one")["integrations"][0]["errors"] == 0
+
+
+@pytest.mark.parametrize("odd", ["many", None, -1.5, {}, ["many"]])
+def test_odd_items(trackway: Command, record: Record, odd: object) -> None:
+    """Items that are no list, or hold no item, are none."""
+    record().event("integrations", items=odd).end()
+    assert trackway.json("integrations", "abc12345")["integrations"] == []
 
 
 def test_failed_check(trackway: Command, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,7 +16,9 @@ from click.testing import CliRunner
 from tests.cli.conftest import BEGAN, Command, Recording
 from trackway.backend.file.format import encode_event
 from trackway.cli import cli
+from trackway.cli._apart import INTEGRATIONS
 from trackway.cli._text import moment
+from trackway.integrations._versions import FRAMEWORKS
 
 Record = Callable[..., Recording]
 
@@ -63,7 +65,7 @@ def test_the_newest_run_comes_first(trackway: Command, record: Record) -> None:
 def test_columns_are_what_tells_runs_apart(trackway: Command, record: Record) -> None:
     """Of the configuration only keys with different values are shown, and metrics with a goal."""
     sweep(record)
-    expected = ["name", "id", "state", "created", "took", "lr", "val/acc", "loss", "tags"]
+    expected = ["name", "id", "state", "created", "took", "val/acc", "loss", "lr", "tags"]
     assert columns(trackway("ls")) == expected
 
 
@@ -309,7 +311,7 @@ def test_names_in_order_and_filter_come_first(trackway: Command, record: Record)
     """Their columns stand left of the others, and none stands twice."""
     many(record)
     told = trackway("ls", "--order", "-summary.m8", "--filter", "config.seed == 1", width=200)
-    expected = "m8 seed batch_size learning_rate goal m0 m1 m2 m3 tags".split()
+    expected = "m8 seed goal m0 m1 m2 m3 batch_size learning_rate tags".split()
     assert columns(told)[5:] == expected
     assert len(set(columns(told))) == len(columns(told))
 
@@ -319,21 +321,119 @@ def test_what_is_the_same_in_all_runs_gives_way_first(trackway: Command, record:
     many(record)
     told = trackway("ls", width=130)
     assert "tags" not in columns(told)
-    assert columns(told)[-4:] == ["m0", "m1", "m2", "m3"]
+    assert columns(told)[5:] == "goal m0 m1 m2 m3 batch_size learning_rate".split()
     assert told.splitlines()[-1] == "no room for tags; --columns chooses, --json has everything"
 
 
-def test_all_columns_are_shown_where_nobody_looks(
+def piped(trackway: Command, monkeypatch: pytest.MonkeyPatch, *arguments: str) -> list[str]:
+    """The lines where the output is no terminal and nobody says how wide it is."""
+    monkeypatch.delenv("COLUMNS", raising=False)
+    done = CliRunner().invoke(cli, ["--dir", str(trackway.root), "ls", *arguments])
+    assert done.exit_code == 0
+    return done.stdout.splitlines()
+
+
+def test_a_pipe_takes_twelve_columns(
     trackway: Command, record: Record, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """In a pipe, without COLUMNS, nothing is left out however wide it gets."""
+    """Without a screen's width twelve columns are shown and the rest told; --columns has all."""
     for place in range(2):
         run = record(f"run0000{place}", created=BEGAN + place)
-        run.config(**{f"a_rather_long_name_{n:02}": n + place for n in range(30)}).end()
-    monkeypatch.delenv("COLUMNS", raising=False)
-    told = CliRunner().invoke(cli, ["--dir", str(trackway.root), "ls"]).stdout
-    assert columns(told)[5:] == [f"a_rather_long_name_{n:02}" for n in range(30)]
-    assert "no room" not in told
+        run.config(**{f"a_rather_long_name_{n:02}": n + place for n in range(50)}).end()
+    names = [f"a_rather_long_name_{n:02}" for n in range(50)]
+    lines = piped(trackway, monkeypatch)
+    assert columns(lines[0])[5:] == names[:7]
+    first = ", ".join(names[7:13])
+    assert lines[-1] == (
+        f"no room for {first} and 37 more; --columns chooses, --json has everything"
+    )
+    assert not [line for line in lines if line != line.rstrip()]
+    chosen = ",".join(f"config.{name}" for name in names)
+    assert len(columns(piped(trackway, monkeypatch, "--columns", chosen)[0])) == 50
+
+
+def frameworks(record: Record) -> None:
+    """Ten runs of one project: eight of a hand-written loop, and two of frameworks."""
+    for place in range(8):
+        run = record(f"loop000{place}", created=BEGAN + place).named(f"loop{place}")
+        run.config(lr=place / 8, args={"seed": place % 2}, batch_size=64)
+        run.config(pytorch={"optimizer": {"lr": place / 8}, "watch": {"every": 10}})
+        values = {"steps_per_s": 9.0, "epoch": 3, "loss": 0.5, "val_loss": place / 4, "other": 1.0}
+        run.row(1, {**values, "gradients/norm": 1.0}).end()
+    run = record("xgb00001", created=BEGAN + 10).named("xgb")
+    run.config(cv={"xgboost": {f"option_{n}": n for n in range(40)}}, own=1)
+    run.define("cv/test/auc", "maximize", "last").row(0, {"cv/test/auc": 0.5}).end()
+    run = record("skl00001", created=BEGAN + 11).named("skl")
+    run.config(sklearn={"Pipeline": {f"option_{n}": None for n in range(40)}}).end()
+
+
+def test_what_an_integration_found_does_not_flood_the_columns(
+    trackway: Command, record: Record, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Results come first, those on held-out data ahead, then what a person set; rarities never."""
+    frameworks(record)
+    lines = piped(trackway, monkeypatch)
+    assert columns(lines[0])[5:] == [
+        "val_loss", "loss", "other", "epoch", "lr", "args.seed", "batch_size",
+    ]  # fmt: skip
+    assert lines[-1] == (
+        "no room for pytorch.optimizer.lr; --columns chooses, --json has everything"
+    )
+    assert max(map(len, lines)) < 160
+    wide = trackway("ls", width=200).splitlines()
+    assert columns(wide[0])[-1] == "pytorch.optimizer.lr"
+
+
+def test_every_integration_is_known_by_name() -> None:
+    """The names that settings of integrations stand under are those of the table of frameworks."""
+    assert {*FRAMEWORKS} == INTEGRATIONS
+
+
+def test_the_only_one_is_shown_even_if_few_have_it(trackway: Command, record: Record) -> None:
+    """A metric and a setting that one of many runs has are columns where there are no others."""
+    for place in range(9):
+        run = record(f"run0000{place}", created=BEGAN + place)
+        if place == 4:
+            run.config(mine=1).row(0, {"lr": 0.1, "val/loss": 0.5})
+        run.end()
+    assert columns(trackway("ls"))[5:] == ["val/loss", "mine"]
+
+
+def test_results_rank_by_what_their_names_say(trackway: Command, record: Record) -> None:
+    """Held-out results, then other results, then the rest, what is counted or timed at the end."""
+    names = "epoch train/loss zeta val/f1 fit_s test/throughput lr-Adam".split()
+    record().row(0, dict.fromkeys(names, 1.0)).end()
+    assert columns(trackway("ls"))[5:] == ["val/f1", "test/throughput", "train/loss", "zeta"]
+
+
+def test_held_out_goals_come_before_others(trackway: Command, record: Record) -> None:
+    """Of metrics with a goal that as many runs have, those on held-out data come first."""
+    run = record()
+    for name in ("train/loss", "val/loss"):
+        run.define(name, "minimize", "last")
+    run.row(0, {"train/loss": 1.0, "val/loss": 2.0}).end()
+    assert columns(trackway("ls"))[5:] == ["val/loss", "train/loss"]
+
+
+def test_headings_lose_their_beginning(trackway: Command, record: Record) -> None:
+    """A long name keeps its end, by which it differs; where that is the same, both ends."""
+    for place in range(2):
+        run = record(f"run0000{place}", created=BEGAN + place)
+        tail = "of.a.pipeline.steps.clf"
+        run.config(
+            **{
+                f"first.{tail}.C": place,
+                f"first.{tail}.gamma": place,
+                f"one.and.the.same.{tail}.tol": place,
+                f"two.and.the.same.{tail}.tol": place,
+            }
+        ).end()
+    assert columns(trackway("ls", width=200))[5:] == [
+        "…of.a.pipeline.steps.clf.C",
+        "….pipeline.steps.clf.gamma",
+        "one.and.…ine.steps.clf.tol",
+        "two.and.…ine.steps.clf.tol",
+    ]
 
 
 def test_columns_can_be_chosen(trackway: Command, record: Record) -> None:
@@ -388,6 +488,29 @@ def test_what_is_out_of_the_ordinary_is_marked(trackway: Command, record: Record
     narrow = trackway("ls", width=70).splitlines()
     assert narrow[1].startswith("!")
     assert narrow[2] == "! something is out of the ordinary: trackway show RUN tells"
+
+
+def resumed(record: Record, run: str, **end: Any) -> None:
+    """A run of two attempts, both of which ended."""
+    record(run, attempt=1).end(5, state="interrupted")
+    record(run, attempt=2, created=BEGAN + 100).row(1, {"loss": 0.5}).end(**end)
+
+
+def test_a_resumed_run_is_nothing_out_of_the_ordinary(trackway: Command, record: Record) -> None:
+    """Two attempts that ended well are told where there is room, but are no reason for a mark."""
+    resumed(record, "fine0001")
+    assert trackway("ls").splitlines()[1].endswith("2 attempts")
+    assert "!" not in trackway("ls", width=50)
+
+
+@pytest.mark.parametrize("end", [{"state": "failed"}, {"lost_points": 3}])
+def test_what_went_wrong_is_marked(trackway: Command, record: Record, end: dict[str, Any]) -> None:
+    """Beside a run that is fine, one that failed or lacks points has the mark."""
+    resumed(record, "fine0001")
+    resumed(record, "wrong001", **end)
+    lines = trackway("ls", width=50).splitlines()
+    assert [line.split()[0] for line in lines[1:3] if line.startswith("!")] == ["!"]
+    assert next(line for line in lines if line.startswith("!")).split()[1] == "wrong001"
 
 
 @pytest.mark.parametrize(

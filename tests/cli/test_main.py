@@ -61,6 +61,19 @@ def test_version() -> None:
     assert result.stdout == f"trackway {tw.__version__}\n"
 
 
+def test_python_m_is_the_command() -> None:
+    """``python -m trackway`` does what ``trackway`` does, under its name."""
+    done = subprocess.run(
+        [sys.executable, "-m", "trackway", "ls", "--no-such-option"],
+        env={**os.environ, "PYTHONPATH": HOME},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("Usage: trackway ls ")
+
+
 def test_help_imports_neither_numpy_nor_rich() -> None:
     """Asking for help imports click and nothing that takes longer."""
     code = (

@@ -241,6 +241,21 @@ def test_any_command(folder: Path) -> None:
     assert done.stdout == f"--name\n{run_module._STARTUP}{os.pathsep}{HOME}\n"
 
 
+def test_a_folder_that_is_called_like_a_command(folder: Path) -> None:
+    """A folder without ``__main__.py`` is no program: the command of its name is meant."""
+    (folder / "sh").mkdir()
+    words = [sys.executable, *MAIN, "run", "sh", "-c", "echo here"]
+    done = subprocess.run(
+        words, capture_output=True, text=True, check=True, cwd=folder, env=environment()
+    )
+    assert done.stdout == "here\n"
+    (folder / "sh" / "__main__.py").write_text("print('the folder')\n")
+    done = subprocess.run(
+        words, capture_output=True, text=True, check=True, cwd=folder, env=environment()
+    )
+    assert done.stdout == "the folder\n"
+
+
 def test_unknown_framework(folder: Path) -> None:
     """A wrong name is refused before anything is run."""
     done = subprocess.run(

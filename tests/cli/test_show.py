@@ -183,6 +183,16 @@ def test_config_and_what_was_changed_later(trackway: Command, record: Record) ->
     assert fact(lines, "old").startswith("deleted       changed 1 min 00 s in")
 
 
+def test_nan_that_stays_nan_was_not_changed(trackway: Command, record: Record) -> None:
+    """A value NaN that is set again to NaN is the same value, in a list too."""
+    run = record().config(error_score=math.nan, many=[1, math.nan], text="NaN")
+    run.config(5, error_score=math.nan, many=[1, math.nan], text=math.nan).end()
+    lines = sections(trackway("show", "abc12345"))["Config"]
+    assert fact(lines, "error_score") == "nan"
+    assert fact(lines, "many") == '[1, "NaN"]'
+    assert "changed" in fact(lines, "text")
+
+
 def test_metrics(trackway: Command, record: Record) -> None:
     """Each metric has its statistics; those with a goal come first with where they were best."""
     run = record().define("val/acc", "maximize", "max").define("*loss", "minimize", "min")
@@ -334,6 +344,13 @@ def test_environment(trackway: Command, record: Record) -> None:
         "variables             CUDA_VISIBLE_DEVICES=0",
         "OMP_NUM_THREADS=4",
     ]
+
+
+def test_a_script_from_standard_input_lies_nowhere(trackway: Command, record: Record) -> None:
+    """What Python read from its standard input is called so, without a folder."""
+    record().event("environment", script="~/w/<stdin>", cwd="~/w").end()
+    lines = sections(trackway("show", "abc12345"))["Environment"]
+    assert fact(lines, "script") == "<stdin>"
 
 
 def test_no_gpu_has_a_reason(trackway: Command, record: Record) -> None:
@@ -599,7 +616,10 @@ def test_what_integrations_record(trackway: Command, record: Record) -> None:
         "best    /runs/1000.pt, step 1,000, val/acc 0.5, 2.0 KiB",
         "latest  /runs/2000.pt, step 2,000, val/acc 0.25, 2.0 KiB",
     ]
-    assert page["Tables"][1:] == ["confusion  2 rows, at 2 steps"]
+    assert page["Tables"] == [
+        "--table NAME prints one",
+        "confusion  2 rows, at 2 steps",
+    ]
     assert fact(page["Gradients"], "gradients/norm") == "1.5 at step 1"
     assert fact(page["Gradients"], "gradients/first_nonfinite") == r"head.\x1bweight at step 7"
 
@@ -627,3 +647,99 @@ def test_records_of_anybody(trackway: Command, record: Record) -> None:
     assert "\x1b" not in page
     assert list(sections(page))[-5:-1] == ["Model", "Checkpoints", "Tables", "Gradients"]
     assert len(trackway.json("show", "abc12345")["models"]) == 7
+
+
+def test_a_model_without_a_number_of_parameters(trackway: Command, record: Record) -> None:
+    """Where none is known, none is told."""
+    run = record().event("model", name="forest", about={"class": "Forest", "parameters": 0})
+    run.event("model", name="tree", about={"class": "Tree"}).end()
+    lines = sections(trackway("show", "abc12345"))["Model"]
+    assert lines[1:] == ["forest  Forest", "tree    Tree"]
+
+
+# -- one table -------------------------------------------------------------------------------------
+
+
+def tabled(record: Record) -> None:
+    """A run with a short table at two steps, and a long one."""
+    run = record().named("one")
+    for step in (1, 2):
+        columns = [["class", ["a\x1b", None]], ["share", [step / 3, math.nan]]]
+        fields: dict[str, Any] = {"name": "short", "step": step, "kind": "pie", "about": {"x": 1}}
+        run.event("table", step, rows=2, first=0, columns=columns, **fields)
+    columns = [["number", list(range(120))]]
+    run.event("table", 3, name="long", step=None, rows=120, first=0, columns=columns).end()
+
+
+def test_a_table(trackway: Command, record: Record) -> None:
+    """--table prints the last table of the name, --step that of a step; nothing raw."""
+    tabled(record)
+    lines = trackway("show", "one", "--table", "short").splitlines()
+    assert lines == ["class   share", "a\\x1b  0.6667", "          nan"]
+    first = trackway("show", "one", "--table", "short", "--step", "1").splitlines()
+    assert first[1].split() == ["a\\x1b", "0.3333"]
+
+
+def test_a_table_for_a_program(trackway: Command, record: Record) -> None:
+    """--json has the whole table exactly, with what is known of it."""
+    tabled(record)
+    assert trackway.json("show", "one", "--table", "short")["table"] == {
+        "name": "short",
+        "step": 2,
+        "kind": "pie",
+        "about": {"x": 1},
+        "rows": 2,
+        "missing": 0,
+        "columns": {"class": ["a\x1b", None], "share": [2 / 3, "NaN"]},
+    }
+    long = trackway.json("show", "one", "--table", "long")["table"]
+    assert long["columns"]["number"] == list(range(120))
+    few = trackway.json("show", "one", "--table", "long", "--rows", "2")["table"]
+    assert (few["columns"]["number"], few["rows"]) == ([0, 1], 120)
+
+
+def test_a_long_table_is_cut_and_says_so(trackway: Command, record: Record) -> None:
+    """Fifty rows are printed, with how many there are and how to get them; --rows prints more."""
+    tabled(record)
+    lines = trackway("show", "one", "--table", "long").splitlines()
+    assert len(lines) == 1 + 50 + 1
+    assert lines[-1] == "50 of 120 rows: --rows 120 prints all; --json has the exact values"
+    every = trackway("show", "one", "--table", "long", "--rows", "120").splitlines()
+    assert [line.strip() for line in every] == ["number", *map(str, range(120))]
+
+
+def test_a_wide_table_says_what_there_is_no_room_for(trackway: Command, record: Record) -> None:
+    """On a screen, columns that do not fit are left out and named; missing rows are told."""
+    columns = [[f"column_{n:03}", [n]] for n in range(30)]
+    record().event("table", name="wide", step=None, rows=4, first=0, columns=columns).end()
+    lines = trackway("show", "abc12345", "--table", "wide", width=60).splitlines()
+    assert lines[0].split() == [f"column_{n:03}" for n in range(5)]
+    assert lines[2].startswith("no room for column_005, column_006, ")
+    assert lines[2].endswith(" and 19 more; --json has everything")
+    assert lines[3] == "3 rows missing: the program died as it wrote them"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "part"),
+    [
+        (["--table", "lonk"], 1, "did you mean"),
+        (["--table", "short", "--step", "7"], 1, "its steps are: 1, 2"),
+        (["--table", "short", "--console"], 2, "one at a time"),
+        (["--table", "short", "--untracked", "."], 2, "one at a time"),
+        (["--rows", "3"], 2, "go with --table"),
+    ],
+)
+def test_a_table_that_is_not_there(
+    trackway: Command, record: Record, arguments: list[str], code: int, part: str
+) -> None:
+    """A wrong name or step is told with what there is; options that do not fit are refused."""
+    tabled(record)
+    result = trackway.result("show", "one", *arguments)
+    assert (result.exit_code, part in result.stderr) == (code, True), result.stderr
+
+
+def test_a_table_without_rows(trackway: Command, record: Record) -> None:
+    """An empty table has its headings, and says that it has no rows."""
+    record().event("table", name="x", step=None, rows=0, first=0, columns=[["a", []]]).end()
+    lines = trackway("show", "abc12345", "--table", "x").splitlines()
+    assert lines == ["a", "the table has no rows"]

@@ -167,7 +167,17 @@ class Api:
                 return StoredRun(self.root, name, run_id, self._index)
         if slash and project not in there:
             check_root(self.root, there)
-        known = self.runs(project if slash else None)
+        for last in (False, True):
+            known = self.runs(project if slash else None)
+            fitting = self._fitting(known, run_id, which)
+            if fitting:
+                return known[fitting[0]]
+            if not last:
+                self._index.look_again()  # it may have begun since the last look at the folders
+        raise no_run(which, self.root, there, known)
+
+    def _fitting(self, known: Runs, run_id: str, which: str) -> list[int]:
+        """Where the runs are that have this name, or whose id begins so."""
         fitting = [place for place, name in enumerate(known.column("name")) if name == run_id]
         if not fitting and len(run_id) >= SHORTEST:
             fitting = [place for place, id in enumerate(known.ids) if id.startswith(run_id)]
@@ -176,9 +186,7 @@ class Api:
                     f"{r.project}/{r.id}" for r in map(known.__getitem__, fitting[:10])
                 )
                 raise NotFoundError(f"{which!r} fits several runs: {told}")
-        if not fitting:
-            raise no_run(which, self.root, there, known)
-        return known[fitting[0]]
+        return fitting
 
     def group(
         self,

@@ -19,9 +19,14 @@ from rich.cells import cell_len
 from trackway.api._document import json_value
 from trackway.cli._listing import Listed
 from trackway.cli._text import clean
-from trackway.integrations._versions import FRAMEWORKS
 
-__all__ = ["Measure", "best", "differing", "headings", "measures"]
+__all__ = ["INTEGRATIONS", "Measure", "best", "differing", "headings", "measures"]
+
+INTEGRATIONS: Final = frozenset(
+    "pytorch lightning keras huggingface accelerate sklearn xgboost lightgbm catboost "
+    "optuna".split()
+)
+"""The names under which integrations say what they found; reading needs none of them loaded."""
 
 _FURTHER_MEASURES: Final = 4
 """How many metrics without a goal are shown beside those with one."""
@@ -83,7 +88,7 @@ def measures(runs: Sequence[Listed]) -> list[Measure]:
     names.sort(key=lambda name: (_rank(name) > _TELLING + 1, -counts[name], _rank(name)))
     common = set(_common(names, counts, len(runs)))
     every = [Measure(n, goals.get(n), 0 if n in goals else _rank(n)) for n in counts if n in common]
-    every.sort(key=lambda m: (m.rank, -counts[m.name], "" if m.goal else m.name))
+    every.sort(key=lambda m: (m.rank, -counts[m.name], _rank(m.name), "" if m.goal else m.name))
     further = [measure for measure in every if not measure.goal]
     return [*(m for m in every if m.goal), *further[:_FURTHER_MEASURES]]
 
@@ -137,7 +142,7 @@ def differing(runs: Sequence[Listed]) -> tuple[list[str], list[str]]:
 def _is_found(name: str) -> bool:
     """Whether an integration found it out: it stands under its name, and that behind a prefix."""
     parts = name.split(".")
-    return not FRAMEWORKS.keys().isdisjoint(parts[:-1][:2])
+    return not INTEGRATIONS.isdisjoint(parts[:-1][:2])
 
 
 def _values(runs: Sequence[Listed], name: str, *, absent: bool = False) -> set[object]:

@@ -60,7 +60,7 @@ def _remarks(table: StoredTable, many: int, left_out: list[Column]) -> list[str]
         told.append("the table has no rows")
     if many < len(table):
         told.append(
-            f"{many:,} of {size}: --rows {len(table)} prints all, --json gives them exactly"
+            f"{many:,} of {size}: --rows {len(table)} prints all; --json has the exact values"
         )
     if left_out:
         names = ", ".join(column.title.plain for column in left_out[:6])

@@ -118,6 +118,7 @@ class Run(Described):
         self._open_lock = threading.RLock()
         self._redactor = redactor
         self._fields: dict[str, Any] = {}
+        self._first_step = first_step
         self._steps = count(first_step)
         self._reached = first_step - 1
         self._jumped = False
@@ -420,8 +421,8 @@ class Run(Described):
         Args:
             models: The model, or several.
             optimizer: The optimizer, or several; found by themselves, if not given.
-            **options: ``log``, ``every``, ``histograms``, ``update_ratio``, ``budget``, ``prefix``
-                and more, as ``trackway.integrations.pytorch.watch`` says.
+            **options: ``log``, ``every``, ``histograms``, ``update_ratio``, ``budget``, ``prefix``,
+                ``start`` and more, as ``trackway.integrations.pytorch.watch`` says.
 
         Returns:
             What watches; its ``close()`` ends that.

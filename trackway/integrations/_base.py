@@ -19,7 +19,7 @@ from trackway.errors import ArgumentError, MissingExtraError
 from trackway.integrations._patch import defaults, watchers
 from trackway.integrations._versions import FRAMEWORKS
 
-__all__ = ["RunHandle", "named", "requires", "searching", "training_under_way"]
+__all__ = ["RunHandle", "joinable", "named", "requires", "searching", "training_under_way"]
 
 
 _BETWEEN: Final = 5
@@ -130,7 +130,7 @@ class RunHandle:
             if not beside:
                 _sweep()
             if self._run is None:
-                self._open(fields, fresh)
+                self._open(fields, fresh, shared=not ends)
             if ends:
                 _under_way.append(_Training(self, _entry(self.roots)))
                 if self._own and self._run is not None:
@@ -152,8 +152,8 @@ class RunHandle:
             return False
         return self._given is not None or self._run not in _searched.get()
 
-    def _open(self, fields: dict[str, Any], fresh: bool = False) -> None:
-        runs = [] if fresh else [run for run in current.open_runs() if not _is_anothers(run)]
+    def _open(self, fields: dict[str, Any], fresh: bool = False, *, shared: bool = False) -> None:
+        runs = [] if fresh else joinable()
         self._run = self._given or (runs[-1] if runs else None)
         if self._run is not None and self._given is None and self._run in _searched.get():
             self._run = None
@@ -161,6 +161,8 @@ class RunHandle:
         if self._run is None:
             self._run = self._opened(fields)
             self._own = True
+            if not shared:
+                _opened_in[self._run] = threading.get_ident()
         if not self._run.disabled:
             for told in watchers:
                 told(self._run, self._own)
@@ -191,6 +193,8 @@ class RunHandle:
                 _under_way.remove(training)
         run, own = self._run, self._own
         self._run, self._own = None, False
+        if run is not None and own:
+            _opened_in.pop(run, None)
         return run if own else None
 
     @property
@@ -366,10 +370,17 @@ class _Training:
 _under_way: list[_Training] = []
 
 
-def _is_anothers(run: Run) -> bool:
-    """Whether a training in another thread opened the run for itself, and will end it."""
+_opened_in: weakref.WeakKeyDictionary[Run, int] = weakref.WeakKeyDictionary()
+"""Runs that were opened for one training and will be ended with it, and by which thread."""
+
+
+def joinable() -> list[Run]:
+    """The open runs that a training of this thread may go into; the last one is the current one.
+
+    Not one that was opened for a training in another thread, which will end it.
+    """
     me = threading.get_ident()
-    return any(t.handle.owns and t.handle.run is run and t.thread != me for t in _under_way)
+    return [run for run in current.open_runs() if _opened_in.get(run, me) == me]
 
 
 def _entry(roots: tuple[str, ...]) -> FrameType | None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import subprocess
 import sys
 import textwrap
 from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -274,3 +276,51 @@ def test_startup_knows_the_frameworks() -> None:
     start = text.read_text().partition("frozenset(")[2].partition("\n)\n")[0]
     modules = {module for each in FRAMEWORKS.values() for module in each.modules}
     assert {word.strip('" ,()\n') for word in start.split(",")} - {""} == modules
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ({"evry": 10}, r"xgboost has no arguments \['evry'\]; there are \['every', 'imp.*'prefix'\]"),
+        ({"every": 0}, "every=0"),
+        ({"prefix": 1}, "prefix=1"),
+        (3, "xgboost=3"),
+    ],
+)
+def test_wrong_options(options: Any, told: str) -> None:
+    """An argument that the object has not is refused at once, and nothing is switched on."""
+    with pytest.raises(tw.ArgumentError, match=told):
+        tw.autolog(xgboost=options)
+    assert {each.state for each in tw.autolog.status()} == {"off"}
+
+
+def test_checking_options_imports_no_framework(python: Callable[..., str]) -> None:
+    """The arguments of every framework are known without it."""
+    said = python("""
+        import trackway as tw
+        from trackway.integrations._versions import FRAMEWORKS
+        tw.autolog(**{name: {} for name in FRAMEWORKS})
+        modules = {module for each in FRAMEWORKS.values() for module in each.modules}
+        print(sorted(modules & set(sys.modules)))
+    """)
+    assert said == "[]\n"
+
+
+OBJECTS = {"lightning": "TrackwayLogger", "sklearn": "watch", "pytorch": None, "accelerate": None}
+
+
+@pytest.mark.parametrize("name", list(FRAMEWORKS))
+def test_options_are_those_of_the_object(name: str) -> None:
+    """What autolog takes for a framework is what its explicit object takes, but for the run."""
+    known = import_module(f"trackway.integrations.{name}._autolog").OPTIONS
+    wanted = OBJECTS.get(name, "TrackwayCallback")
+    if wanted is None:  # a loop has no object; of a tracker only the name is registered
+        assert known == ({"every", "prefix"} if name == "pytorch" else set())
+        return
+    home = import_module(f"trackway.integrations.{name}")
+    try:
+        made = getattr(home, wanted)
+    except tw.MissingExtraError:
+        pytest.skip(f"{name} is not installed")
+    parameters = inspect.signature(made).parameters.values()
+    assert known == {each.name for each in parameters if each.name != "run"}

@@ -446,3 +446,35 @@ def test_values() -> None:
         (4, {"learn/RMSE": 2.0}),
         (6, {"learn/RMSE": 1.0}),
     ]
+
+
+def test_one_after_another(begin: Callable[..., Any], stored: Callable[..., StoredRun]) -> None:
+    """In one run, what only an earlier training was given or found is not left beside a later."""
+    with begin() as run:
+        train(TrackwayCallback(), early_stopping_rounds=3)
+        assert {"best_iteration", "best_score/validation/AUC"} <= set(run.summary)
+        train(TrackwayCallback(), {"eval_set": None})
+    found = stored(run)
+    assert "trees" in found.summary
+    assert not [name for name in found.summary if name.startswith("best_score/validation")]
+    assert "best_iteration" not in found.summary
+    assert not {"early_stopping_rounds", "eval_rows"} & set(found.config["catboost"])
+
+
+def test_two_in_one_training(begin: Callable[..., Any], stored: Callable[..., StoredRun]) -> None:
+    """Two callbacks, by prefix or by run, both record all of one training."""
+
+    def both(*hooks: Any) -> Any:
+        return rows(train(fit={"callbacks": list(hooks)}))
+
+    with begin() as run:
+        found = both(TrackwayCallback(prefix="x"), TrackwayCallback(prefix="y"))
+    named = sorted((f"{p}/{name}", step, value) for p in "xy" for name, step, value in found)
+    assert rows_of(stored(run), UNMEASURED) == named
+    assert {"x/rounds", "y/rounds"} <= set(stored(run).summary)
+    both(TrackwayCallback(prefix="x"), TrackwayCallback(prefix="y"))
+    assert rows_of(stored(), UNMEASURED) == named
+    assert stored().state == "finished"
+    one, two = begin(), begin()
+    both(TrackwayCallback(one), TrackwayCallback(two))
+    assert rows_of(stored(one), UNMEASURED) == rows_of(stored(two), UNMEASURED) == found

@@ -430,6 +430,138 @@ def test_copies(begin: Callable[..., Any], stored: Stored) -> None:
     assert [step for step, _ in series(stored(run), "loss")] == [4, 4, 4, 8]
 
 
+def test_one_after_another(begin: Callable[..., Any], stored: Stored) -> None:
+    """In one run, what only an earlier training was given or found is not left beside a later."""
+    with begin() as run:
+        stop = keras.callbacks.EarlyStopping("loss", min_delta=10.0, patience=1)
+        fit(compiled(optimizer=keras.optimizers.Adam(0.1)), stop, TrackwayCallback())
+        assert {"stopped_epoch", "best_epoch", "best_loss"} <= set(run.summary)
+        fit(compiled(), TrackwayCallback())
+    found = stored(run)
+    assert not {"stopped_epoch", "best_epoch", "best_loss"} & set(found.summary)
+    assert found.config["keras"]["optimizer"]["class"] == "SGD"
+    assert not {"beta_1", "epsilon"} & set(found.config["keras"]["optimizer"])
+
+
+def test_two_in_one_training(begin: Callable[..., Any], stored: Stored) -> None:
+    """Two callbacks, by prefix or by run, both record all of one training."""
+
+    def both(*arguments: dict[str, Any]) -> Any:
+        history = fit(compiled(), *(TrackwayCallback(**each) for each in arguments))
+        return rows_of_history(history, 4)
+
+    timed = [f"{prefix}/{name}" for prefix in "xy" for name in UNMEASURED]
+    found = both({"prefix": "x"}, {"prefix": "y"})
+    named = [(f"{p}/{name}", step, value) for p in "xy" for name, step, value in found]
+    assert (rows(stored(), *timed), stored().state) == (named, "finished")
+    with begin() as run:
+        both({"prefix": "x"}, {"prefix": "y"})
+    assert rows(stored(run), *timed) == named
+    one, two = begin(), begin()
+    both({"run": one}, {"run": two})
+    assert rows(stored(one)) == rows(stored(two)) == found
+
+
+class Adds(keras.callbacks.Callback):
+    """Adds a value to what the callbacks behind it see, and raises in the second epoch."""
+
+    def __init__(self, last: int) -> None:
+        super().__init__()
+        self._last = last
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        """Do so."""
+        logs["mine"] = epoch + 0.5
+        if epoch == self._last:
+            raise Boom
+
+
+def test_autolog_stands_first(stored: Stored, tmp_path: Path) -> None:
+    """Other callbacks' values and files of an epoch are recorded, and the epoch if they raise."""
+    tw.autolog(only=["keras"])
+    path = tmp_path / "{epoch}-{mine}.weights.h5"
+    save = keras.callbacks.ModelCheckpoint(path, "mine", mode="max", save_weights_only=True)
+    backup = keras.callbacks.BackupAndRestore(tmp_path / "backup")
+    fit(compiled(), Adds(9), save, backup)
+    run = stored()
+    assert series(run, "mine") == [(4, 0.5), (8, 1.5)]
+    found = [(Path(e["path"]).name, e["step"], e["removed"]) for e in events(run, "checkpoint")]
+    assert found == [
+        ("1-0.5.weights.h5", 4, False),
+        ("latest.weights.h5", 4, False),
+        ("2-1.5.weights.h5", 8, False),
+        ("latest.weights.h5", 8, False),
+        ("latest.weights.h5", 8, True),
+    ]
+    assert [e["score"] for e in events(run, "checkpoint")[::2][:2]] == [0.5, 1.5]
+    with pytest.raises(Boom):
+        fit(compiled(), Adds(1))
+    assert series(stored(), "epoch") == [(4, 0.0), (8, 1.0)]
+
+
+@pytest.mark.parametrize("auto", [True, False])
+def test_restored(stored: Stored, root: Path, tmp_path: Path, auto: bool) -> None:
+    """A training that ``BackupAndRestore`` goes on with is the next attempt of the same run."""
+    if auto:
+        tw.autolog(only=["keras"])
+
+    def train(*more: Any, epochs: int = 4) -> Any:
+        backup = keras.callbacks.BackupAndRestore(tmp_path / "deep" / "backup")
+        ours = [] if auto else [TrackwayCallback()]
+        return fit(compiled(), *ours, backup, *more, epochs=epochs)
+
+    with pytest.raises(Boom):
+        train(Adds(1))
+    failed = stored()
+    history = train()
+    assert history.epoch == [2, 3]
+    (run,) = tw.Api(root).runs("p")
+    assert (run.id, run.state, len(run.attempts)) == (failed.id, "finished", 2)
+    assert [step for step, _ in series(run, "loss")] == [4, 8, 12, 16]
+    assert not list((tmp_path / "deep").iterdir())
+    train(epochs=1)
+    assert len(list(tw.Api(root).runs("p"))) == 2
+
+
+def test_restored_elsewhere(begin: Callable[..., Any], stored: Stored, tmp_path: Path) -> None:
+    """Where a run is open it is that one; without a backup nothing is gone on with."""
+
+    def train(*more: Any) -> Any:
+        backup = keras.callbacks.BackupAndRestore(tmp_path / "backup")
+        return fit(compiled(), TrackwayCallback(), *more, backup)
+
+    with pytest.raises(Boom):
+        train(Adds(1))
+    first = stored()
+    with begin() as run:
+        train()
+    assert [step for step, _ in series(stored(run), "loss")] == [8]
+    (tmp_path / "backup.trackway.json").write_text('{"id": "x", "project": "p"}')
+    train()
+    assert stored().id not in ("x", first.id, run.id)
+
+
+@pytest.mark.parametrize("auto", [True, False])
+def test_evaluate_afterwards(stored: Stored, root: Path, auto: bool) -> None:
+    """A later evaluation of a model continues the run that its training opened."""
+    if auto:
+        tw.autolog(only=["keras"])
+    model, ours = compiled(), [] if auto else [TrackwayCallback(prefix="a")]
+    fit(model, *ours)
+    before = stored()
+    told = [
+        model.evaluate(*DATA, verbose=0, callbacks=ours, return_dict=True),
+        model.evaluate(X * 2, Y, verbose=0, callbacks=ours, return_dict=True),
+    ]
+    (run,) = tw.Api(root).runs("p")
+    prefix = "" if auto else "a/"
+    losses = series(run, f"{prefix}evaluate/loss")
+    assert losses == [(8, each["loss"]) for each in told]
+    assert (run.state, len(run.attempts), run.job_type) == ("finished", 1, before.job_type)
+    compiled(dense("other")).evaluate(*DATA, verbose=0, callbacks=ours)
+    assert (len(list(tw.Api(root).runs("p"))), stored().job_type) == (2, "evaluate")
+
+
 # -- checkpoints ---------------------------------------------------------------------------
 
 

@@ -416,3 +416,31 @@ def test_autolog_tells_the_error(stored: Callable[..., StoredRun]) -> None:
         train(callbacks=[Bomb(1, Boom())])
     assert stored().state == "failed"
     assert current.open_runs() == []
+
+
+def test_one_after_another(begin: Callable[..., Any], stored: Callable[..., StoredRun]) -> None:
+    """In one run, what only an earlier training was given or found is not left beside a later."""
+    with begin() as run:
+        train(TrackwayCallback(), 9, callbacks=[lightgbm.early_stopping(2, verbose=False)])
+        assert "best_iteration" in run.summary
+        train(TrackwayCallback(), 3)
+    found = stored(run)
+    assert not [name for name in found.summary if name.startswith("best_")]
+    assert found.config["lightgbm"]["num_boost_round"] == 3
+    assert not found.config["lightgbm"].get("early_stopping_rounds")
+
+
+def test_two_in_one_training(begin: Callable[..., Any], stored: Callable[..., StoredRun]) -> None:
+    """Two callbacks, by prefix or by run, both record all of one training."""
+    with begin() as run:
+        _, history = train(callbacks=[TrackwayCallback(prefix="x"), TrackwayCallback(prefix="y")])
+    named = [(f"{p}/{name}", step, v) for p in "xy" for name, step, v in rows(history)]
+    named.sort(key=lambda found: found[:2])
+    assert rows_of(stored(run), UNMEASURED) == named
+    assert {"x/rounds", "y/rounds"} <= set(stored(run).summary)
+    train(callbacks=[TrackwayCallback(prefix="x"), TrackwayCallback(prefix="y")])
+    assert rows_of(stored(), UNMEASURED) == named
+    assert stored().state == "finished"
+    one, two = begin(), begin()
+    train(callbacks=[TrackwayCallback(one), TrackwayCallback(two)])
+    assert rows_of(stored(one), UNMEASURED) == rows_of(stored(two), UNMEASURED) == rows(history)

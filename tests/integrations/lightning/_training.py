@@ -135,6 +135,32 @@ def main(strategy: str, folder: str) -> None:
         Path(folder, "main.txt").write_text(f"{logger.version} {weights(model).hex()}")
 
 
+class Broken(Net):
+    """Raises in its second batch."""
+
+    def training_step(self, batch: tuple[Tensor, ...], batch_idx: int) -> Tensor:
+        if batch_idx == 1:
+            raise ValueError("so it is")
+        return super().training_step(batch, batch_idx)
+
+
+def twice(strategy: str, folder: str) -> None:
+    """Train on two processes while a run is open; then with a model that fails."""
+    import pytest
+    from torch.multiprocessing.spawn import ProcessRaisedException
+
+    import trackway as tw
+    from trackway.integrations.lightning import TrackwayCallback, TrackwayLogger
+
+    os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
+    options = {"strategy": strategy, "devices": 2, "default_root_dir": folder, "max_epochs": 1}
+    with tw.init(name="mine") as mine:
+        trainer(TrackwayLogger(), TrackwayCallback(), **options).fit(net(), loader(4))
+        mine.log({"after": 1.0}, step=9)
+    with pytest.raises(ProcessRaisedException, match="so it is"):
+        trainer(TrackwayLogger(), **options).fit(net(Broken), loader(4))
+
+
 class _Show(pl.Callback):  # type: ignore[misc,unused-ignore]
     """Writes down what another logger was given, on each rank."""
 
@@ -147,4 +173,4 @@ class _Show(pl.Callback):  # type: ignore[misc,unused-ignore]
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    {"main": main, "twice": twice}[sys.argv[1]](*sys.argv[2:])

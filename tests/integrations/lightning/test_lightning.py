@@ -60,7 +60,7 @@ def told(book: Book, *, rates: bool = True, every: int = 1) -> list[Row]:
         arrived[kind] = arrived.get(kind, -1) + 1
         if "train_loss_step" in metrics:
             steps[step] = None
-        if arrived[kind] % every:
+        if arrived[kind] % every and "train_loss_step" in metrics:
             continue
         rows += [(name, step, value) for name, value in metrics.items()]
         if "epoch" in metrics:
@@ -221,6 +221,51 @@ def test_step_of_a_validation_alone(stored: Stored) -> None:
     assert found["trainer/global_step"].values.tolist()[-1] == 6
 
 
+@pytest.mark.filterwarnings("ignore:.*callbacks used to create the checkpoint need to be provided")
+@pytest.mark.parametrize("with_callback", [True, False])
+def test_validation_of_a_checkpoint(tmp_path: Path, stored: Stored, with_callback: bool) -> None:
+    """A Trainer that has trained nothing tells step and epoch of the checkpoint it evaluates."""
+    saved = checkpointing(tmp_path / "c")
+    fit(saved, enable_checkpointing=True)
+    hooks = [TrackwayLogger(), *([TrackwayCallback()] if with_callback else [])]
+    fresh = trainer(*hooks)
+    fresh.validate(net(), loader(2), ckpt_path=saved.last_model_path, verbose=False)
+    assert fresh.global_step == 0
+    rows = rows_of(stored(), ("val_",))
+    assert rows == [("epoch", 0, 1.0), ("trainer/global_step", 0, 6.0)]
+    fresh.test(net(), loader(2), verbose=False)
+    last = stored().history("trainer/global_step", repeats="all")["trainer/global_step"]
+    assert last.values.tolist()[-1] == 0, "it is not that of the checkpoint any more"
+
+
+def test_every_thins_training_rows(stored: Stored) -> None:
+    """``every`` leaves out rows of training batches, and none of evaluations and epochs."""
+    logger = TrackwayLogger(every=4)
+    training = fit(logger, TrackwayCallback())
+    training.test(net(), loader(), verbose=False)
+    found = {
+        name: [step for n, step, _ in rows_of(stored()) if n == name]
+        for name in (
+            "train_loss_step",
+            "lr-SGD",
+            "val_loss_step",
+            "val_loss_epoch",
+            "train_loss_epoch",
+            "epoch_s",
+            "test_loss",
+        )
+    }
+    assert found == {
+        "train_loss_step": [0, 4],
+        "lr-SGD": [0, 4],
+        "val_loss_step": [0, 1, 2, 3],
+        "val_loss_epoch": [2, 5],
+        "train_loss_epoch": [2, 5],
+        "epoch_s": [2, 5],
+        "test_loss": [6],
+    }
+
+
 def test_prediction_opens_no_run(root: Path) -> None:
     """Where there is nothing to record no run is opened."""
     training = trainer(TrackwayLogger(), TrackwayCallback())
@@ -374,6 +419,87 @@ def test_best_and_latest_are_told_apart(tmp_path: Path, stored: Stored) -> None:
     assert Path(stored().summary["last_model_path"]).name == "last.ckpt"
 
 
+def best_of(run: StoredRun) -> set[str]:
+    """The names of the files that are told as the best."""
+    events = [event.fields for event in run.events("checkpoint")]
+    return {Path(each["path"]).name for each in events if "best" in each["aliases"]}
+
+
+def test_best_is_of_a_monitor(tmp_path: Path, stored: Stored) -> None:
+    """Of several callbacks the one without a monitor has no best, and each has its own score."""
+    saved = checkpointing(tmp_path / "a", mode="max")
+    every = checkpointing(tmp_path / "b", monitor=None, save_last=False, save_top_k=-1)
+    every.filename = "all-{epoch}"
+    other = checkpointing(tmp_path / "c", monitor="val_loss_epoch", save_last=False)
+    other.filename = "val-{epoch}"
+    fit(TrackwayLogger(), TrackwayCallback(), every, saved, other, enable_checkpointing=True)
+    run = stored()
+    assert best_of(run) == {"epoch=0.ckpt", "val-epoch=0.ckpt", "val-epoch=1.ckpt"}
+    summary = run.summary
+    assert summary["best_model_path"] == saved.best_model_path
+    assert summary["best_model_score"] == saved.best_model_score.item()
+    assert summary["best_model_path/val_loss_epoch"] == other.best_model_path
+    assert summary["best_model_score/val_loss_epoch"] == other.best_model_score.item()
+    assert summary["last_model_path"] == saved.last_model_path
+
+
+def test_nothing_goes_from_run_to_run(
+    tmp_path: Path, begin: Callable[..., Any], stored: Stored
+) -> None:
+    """One logger in one current run after another tells each all, and nothing of the other's."""
+    logger = TrackwayLogger()
+    runs = []
+    for number in range(2):
+        runs.append(begin())
+        saved = checkpointing(tmp_path / str(number), save_last=False)
+        hooks = [saved] if number == 0 else []
+        fit(logger, *hooks, max_epochs=1, enable_checkpointing=bool(hooks))
+        runs[-1].finish()
+        if hooks:
+            Path(saved.best_model_path).unlink()
+    first, second = (stored(run) for run in runs)
+    assert first.config["lightning"] == second.config["lightning"]
+    assert [len(run.events("model")) for run in (first, second)] == [1, 1]
+    assert [len(run.events("checkpoint")) for run in (first, second)] == [1, 0]
+    assert "best_model_path" in first.summary
+    assert "best_model_path" not in second.summary
+
+
+def test_root_that_cannot_be_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, root: Path
+) -> None:
+    """Checkpoints go where the run goes if its root cannot be written."""
+    file = tmp_path / "file"
+    file.write_text("")
+    monkeypatch.setenv("TRACKWAY_DIR", str(file / "runs"))
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    logger = TrackwayLogger()
+    training = fit(logger, TrackwayCallback(), max_epochs=1, enable_checkpointing=True)
+    (elsewhere,) = tmp_path.glob("trackway-*")
+    (run,) = tw.Api(elsewhere).runs("p")
+    assert (run.id, run.state) == (logger.version, "finished")
+    best = Path(training.checkpoint_callback.best_model_path)
+    assert best.parent == run.path / "checkpoints"
+    assert best.exists()
+
+
+def test_nowhere_to_write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, root: Path) -> None:
+    """Where there is no folder for runs at all, files go where Lightning puts them without us."""
+    file = tmp_path / "file"
+    file.write_text("")
+    monkeypatch.setenv("TRACKWAY_DIR", str(file / "runs"))
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    monkeypatch.setattr("trackway.integrations.lightning._processes._user", lambda: "none")
+    monkeypatch.setattr("trackway.core.init._user", lambda: "none")
+    (tmp_path / "trackway-none").write_text("")
+    logger = TrackwayLogger()
+    assert logger.save_dir is None
+    training = fit(logger, max_epochs=1, enable_checkpointing=True, default_root_dir=tmp_path)
+    best = Path(training.checkpoint_callback.best_model_path)
+    assert best.is_relative_to(tmp_path / "p" / logger.version)
+    assert best.exists()
+
+
 def test_checkpoints_go_into_the_runs_folder(root: Path, stored: Stored) -> None:
     """Without a ``dirpath``, checkpoints are in the folder of the run that they belong to."""
     training = fit(TrackwayLogger(), enable_checkpointing=True)
@@ -512,27 +638,34 @@ def test_pace(stored: Stored) -> None:
         assert samples == pytest.approx(2 * steps)
 
 
-def test_watch(stored: Stored, monkeypatch: pytest.MonkeyPatch) -> None:
-    """``watch=True`` watches the model that is fitted, and its options are passed on."""
-    from trackway.core.run import Run
+WATCH = {"every": 1, "histograms": False, "budget": 1.0}
 
-    calls: list[Any] = []
 
-    class Watching:
-        def close(self) -> None:
-            calls.append("closed")
-
-    def watch(self: Run, model: Any, **options: Any) -> Watching:
-        calls.append((type(model).__name__, options))
-        return Watching()
-
-    monkeypatch.setattr(Run, "watch", watch, raising=False)
+def test_watch(stored: Stored) -> None:
+    """``watch`` reads the gradients of the model that is fitted, until the fit ends."""
     model = net()
-    training = fit(TrackwayLogger(watch=True), TrackwayCallback(), model=model)
+    training = fit(TrackwayLogger(watch=WATCH, prefix="a"), TrackwayCallback(), model=model)
+    assert stored().history("a/gradients/norm")["a/gradients/norm"].steps.tolist() == [*range(1, 7)]
+    torch.optim.SGD(model.parameters(), lr=0.1).step()
     training.test(model, loader(), verbose=False)
-    assert calls == [("Net", {}), "closed"]
-    fit(TrackwayLogger(), TrackwayCallback(watch={"every": 2}))
-    assert calls[2:] == [("Net", {"every": 2}), "closed"]
+    assert stored().history("a/gradients/norm")["a/gradients/norm"].steps.tolist() == [*range(1, 7)]
+
+
+@pytest.mark.parametrize("by_logger", [True, False])
+def test_watch_after_resume(
+    tmp_path: Path, begin: Callable[..., Any], stored: Stored, by_logger: bool
+) -> None:
+    """Where a training goes on, so do the steps of what is watched."""
+    saved = checkpointing(tmp_path / "c")
+    fit(saved, enable_checkpointing=True)
+    mine = begin()
+    if by_logger:
+        resume(saved, TrackwayLogger(watch=WATCH), TrackwayCallback())
+    else:
+        resume(saved, TrackwayCallback(watch=WATCH))
+    mine.flush()
+    found = stored(mine).history("gradients/norm")["gradients/norm"]
+    assert found.steps.tolist() == [7, 8, 9]
 
 
 def test_fabric(stored: Stored) -> None:

@@ -41,7 +41,7 @@ def test_one_run_for_all_ranks(
     tmp_path: Path, root: Path, strategy: str, stored: Callable[..., StoredRun]
 ) -> None:
     """Two ranks make one run, planned before there were two, with the rows of rank zero."""
-    program("-m", "tests.integrations.lightning._training", strategy, str(tmp_path))
+    program("-m", "tests.integrations.lightning._training", "main", strategy, str(tmp_path))
     (run,) = tw.Api(root).runs("p")
     assert run.state == "finished"
     assert [attempt.number for attempt in run.attempts] == [1]
@@ -56,6 +56,24 @@ def test_one_run_for_all_ranks(
     assert run.id == (tmp_path / "main.txt").read_text().split()[0]
     assert run.config["lightning"]["world_size"] == 2
     assert {event.fields["epoch"] for event in run.events("checkpoint")} == {0, 1}
+
+
+@pytest.mark.parametrize("strategy", ["ddp_spawn", "ddp_fork"])
+def test_open_run_and_exception(tmp_path: Path, root: Path, strategy: str) -> None:
+    """A run that is open takes the rows and stays open; an exception ends a run of its own."""
+    program("-m", "tests.integrations.lightning._training", "twice", strategy, str(tmp_path))
+    failed, mine = tw.Api(root).runs("p")
+    assert (mine.name, mine.state) == ("mine", "finished")
+    assert len(mine.attempts) == 1
+    steps = [(name, step) for name, step, _ in rows_of(mine)]
+    assert [step for name, step in steps if name == "train_loss_step"] == [0, 1]
+    assert [step for name, step in steps if name == "lr-SGD"] == [0, 1]
+    assert ("after", 9) in steps
+    assert failed.state == "failed"
+    assert len(failed.attempts) == 1
+    told = failed.events("end")[-1].fields["exception"]
+    assert (told["type"], told["message"]) == ("ValueError", "so it is")
+    assert [step for name, step, _ in rows_of(failed) if name == "train_loss_step"] == [0]
 
 
 ONE = """

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 import trackway as tw
@@ -490,3 +491,62 @@ def test_bad_call_is_the_frameworks_to_refuse(root: Path) -> None:
     with pytest.raises(TypeError, match="unexpected keyword"):
         make().optimize(objective, trials=3)
     assert not root.exists()
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_trainings_inside(root: Path, begin: Begin, stored: Stored, jobs: int) -> None:
+    """What an objective trains floods no series of a study's table; it is in a trial's run."""
+    xgboost = pytest.importorskip("xgboost")
+    sklearn = pytest.importorskip("sklearn.linear_model")
+    from trackway.integrations.xgboost import TrackwayCallback as Explicit
+
+    x, y = [[0.0], [1.0], [2.0], [3.0]], [0, 1, 0, 1]
+    mine = begin()
+
+    def trained(trial: Any) -> float:
+        data = xgboost.DMatrix(np.array(x), np.array(y))
+        params = {"nthread": 1, "max_depth": 1 + trial.suggest_int("x", 0, 5)}
+        evals = {"evals": [(data, "train")], "verbose_eval": False}
+        xgboost.train(params, data, 3, **evals)
+        xgboost.train(
+            params, data, 3, **evals, callbacks=[Explicit(mine, prefix=str(trial.number))]
+        )
+        sklearn.LogisticRegression().fit(x, y)
+        tw.log({"by_hand": trial.number})
+        return float(trial.number)
+
+    tw.autolog(only=["optuna", "xgboost", "sklearn"])
+    with begin() as run:
+        sklearn.LogisticRegression(C=2.0).fit(x, y)
+        before = list(stored(run).keys())
+        make().optimize(trained, n_trials=2, n_jobs=jobs)
+        sklearn.LogisticRegression(C=3.0).fit(x, y)
+    found = stored(run)
+    assert set(found.keys()) - set(before) == {"value", "best_value", "by_hand"}
+    assert "xgboost" not in found.config
+    assert len(found.history("LogisticRegression/fit_s")["LogisticRegression/fit_s"].steps) == 2
+    mine.finish()
+    assert {"0/train/rmse", "1/train/rmse"} <= set(stored(mine).keys())
+    make().optimize(trained, n_trials=1, callbacks=[TrackwayCallback(trials="runs")], n_jobs=jobs)
+    (trial,) = (each for each in tw.Api(root).runs("p") if "train/rmse" in list(each.keys()))
+    assert trial.job_type != "study"
+
+
+def test_trainings_inside_of_a_loop(root: Path, stored: Stored) -> None:
+    """The same holds for a loop that asks and tells."""
+    xgboost = pytest.importorskip("xgboost")
+    tw.autolog(only=["xgboost"])
+    data = xgboost.DMatrix(np.array([[0.0], [1.0]]), np.array([0, 1]))
+
+    def trained(trial: Any) -> float:
+        xgboost.train({"nthread": 1}, data, 2, evals=[(data, "train")], verbose_eval=False)
+        return 1.0
+
+    for trials in ("table", "runs"):
+        callback, study = TrackwayCallback(trials=trials), make()
+        each = trained if trials == "table" else callback.track(trained)
+        with callback.follow(study):
+            trial = study.ask()
+            callback(study, study.tell(trial, each(trial)))
+        runs = list(tw.Api(root).runs("p"))
+        assert sum("train/rmse" in list(run.keys()) for run in runs) == (trials == "runs")

@@ -121,12 +121,13 @@ def test_current_run_is_joined(begin: Callable[..., Any], stored: Stored) -> Non
     """An open run is recorded into and left open; a later one from its begin on."""
     first = begin()
     _, expected = train()
+    expected = [(f"loop/{name}", step, value) for name, step, value in expected]
     assert current.open_runs() == [first]
-    assert rows_of(stored(first), ("step_s",)) == expected
+    assert rows_of(stored(first), ("loop/step_s",)) == expected
     with begin() as second:
         train()
-    assert rows_of(stored(second), ("step_s",)) == expected
-    assert rows_of(stored(first), ("step_s",)) == expected
+    assert rows_of(stored(second), ("loop/step_s",)) == expected
+    assert rows_of(stored(first), ("loop/step_s",)) == expected
 
 
 def test_accumulation(stored: Stored) -> None:
@@ -302,9 +303,10 @@ def test_beside_watch(begin: Callable[..., Any], stored: Stored) -> None:
         loss = model(batch()).mean()
         loss.backward()
         optimizer.step()
-    for name in ("lr", "gradients/norm", "loss"):
+    for name in ("lr", "gradients/norm", "loop/loss"):
         metric = stored(run).history(name, repeats="all")[name]
         assert metric.steps.tolist() == [1], name
+    assert not {"loop/lr", "loop/gradients/norm"} & set(stored(run).keys())
 
 
 def test_other_ranks(monkeypatch: pytest.MonkeyPatch, root: Path) -> None:

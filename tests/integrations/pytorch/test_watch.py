@@ -101,7 +101,8 @@ class TestWatch(IntegrationContract):
 
     def hook(self, **arguments: Any) -> Any:
         """The arguments."""
-        return {"every": 1, "histograms": False, "update_ratio": False, **arguments}
+        fixed = {"every": 1, "histograms": False, "update_ratio": False, "start": 0}
+        return {**fixed, **arguments}
 
     def train(self, hook: Any, *, fail: bool = False) -> bytes:
         """Four steps."""
@@ -161,6 +162,8 @@ class TestWatch(IntegrationContract):
             {"run": "mine"},
             {"log": "weights"},
             {"budget": 0},
+            {"start": -1},
+            {"start": True},
             {"models": 3},
             {"optimizer": 3},
         ],
@@ -437,12 +440,247 @@ def test_first_nonfinite(begin: Begin, stored: Read, capsys: pytest.CaptureFixtu
             model[2].weight.grad[0, 0] = math.inf
         optimizer.step()
     found = stored(run)
-    assert found.summary["gradients/first_nonfinite"] == {"parameter": "0.bias", "step": 3}
+    assert found.summary["gradients/first_nonfinite"] == {
+        "parameter": "0.bias",
+        "step": 3,
+        "last_finite_step": 2,
+    }
     assert series(found, "gradients/nonfinite")[1][:3] == [0, 0, 4]
     assert math.isnan(series(found, "gradients/norm")[1][2])
     assert math.isnan(series(found, "gradients/norm/0.bias")[1][2])
     assert series(found, "gradients/norm/2.weight")[1][2] == math.inf
-    assert capsys.readouterr().err.count("0.bias is not finite at step 3") == 1
+    said = capsys.readouterr().err
+    assert said.count("0.bias is not finite, first seen at step 3; the reading before") == 1
+    assert "at step 2, was finite." in said
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+def test_nonfinite_between_readings(
+    begin: Begin, stored: Read, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Where it began is not known more exactly than that; the row of that step shows it too."""
+    run, model = begin(), net()
+    optimizer = torch.optim.SGD(model.parameters(), 0.1)
+    run.watch(model, optimizer, every=40)
+    for index in range(80):
+        optimizer.zero_grad()
+        (loss_of(model) * (math.nan if index == 50 else 1)).backward()
+        optimizer.step()
+    found = stored(run)
+    assert found.summary["gradients/first_nonfinite"] == {
+        "parameter": "0.weight",
+        "step": 80,
+        "last_finite_step": 40,
+    }
+    steps, counts = series(found, "gradients/nonfinite")
+    assert steps == [1, 40, 80]
+    assert [count > 0 for count in counts] == [False, False, True]
+    said = "first seen at step 80; the reading before it, at step 40, was finite."
+    assert capsys.readouterr().err.count(said) == 1
+
+
+def test_nonfinite_in_histograms(begin: Begin, stored: Read) -> None:
+    """Where histograms alone are due, the row says what they show."""
+    run, model = begin(), net()
+    optimizer = torch.optim.SGD(model.parameters(), 0.1)
+    watched = run.watch(model, optimizer, every=1)
+    for index in range(2):
+        optimizer.zero_grad()
+        (loss_of(model) * (math.nan if index == 1 else 1)).backward()
+        optimizer.step()
+        watched._all[0].schedule._due["norms"] = 10
+    found = stored(run)
+    assert found.summary["gradients/first_nonfinite"]["step"] == 2
+    steps, counts = series(found, "gradients/nonfinite")
+    assert (steps, counts[0], counts[1] > 0) == ([1, 2], 0, True)
+    assert series(found, "gradients/norm")[0] == [1]
+
+
+def train(model: nn.Module, optimizer: torch.optim.Optimizer, steps: int) -> None:
+    """Train."""
+    for _ in range(steps):
+        optimizer.zero_grad()
+        loss_of(model).backward()
+        optimizer.step()
+
+
+def test_runs_after_runs(begin: Begin) -> None:
+    """What ends with a run: its hooks, and the run itself, also if what watches is kept."""
+    from torch.optim import optimizer as of_torch
+
+    before = [
+        len(of_torch._global_optimizer_pre_hooks),
+        len(of_torch._global_optimizer_post_hooks),
+    ]
+    runs, kept = [], []
+    for index in range(20):
+        run, model = begin(), net()
+        optimizer = torch.optim.SGD(model.parameters(), 0.1)
+        kept.append(run.watch(model, optimizer if index % 4 == 0 else None))
+        train(model, optimizer, 2)
+        run.finish()
+        assert not optimizer._optimizer_step_post_hooks
+        assert not optimizer._optimizer_step_pre_hooks
+        runs.append(weakref.ref(run))
+    del run
+    gc.collect()
+    assert [
+        len(of_torch._global_optimizer_pre_hooks),
+        len(of_torch._global_optimizer_post_hooks),
+    ] == before
+    assert [ref() for ref in runs] == [None] * 20
+    for each in kept:
+        each.close()
+
+
+@pytest.mark.parametrize("given", [True, False])
+@pytest.mark.parametrize("kind", ["AdamW", "SGD"])
+@pytest.mark.parametrize("load", [True, False])
+def test_resumed(begin: Begin, stored: Read, kind: str, load: bool, given: bool) -> None:
+    """A resumed run's steps go on: by the optimizer's own count, else from the run's last step."""
+    run, model = begin(id="r"), net()
+    optimizer = getattr(torch.optim, kind)(model.parameters(), 1e-3)
+    run.watch(model, optimizer if given else None, every=10)
+    train(model, optimizer, 100)
+    run.log({"other": 1.0}, step=100)
+    run.finish()
+    state = optimizer.state_dict()
+    run, model = begin(id="r", resume="must"), net()
+    optimizer = getattr(torch.optim, kind)(model.parameters(), 1e-3)
+    run.watch(model, optimizer if given else None, every=10)
+    run.log({"other": 1.0})
+    if load:
+        optimizer.load_state_dict(state)
+    train(model, optimizer, 10)
+    run.finish()
+    steps = [1, *range(10, 101, 10), 101, 110]
+    assert series(stored(run), "gradients/norm")[0] == steps
+    assert series(stored(run), "updates/ratio/0.bias")[0] == steps
+
+
+@pytest.mark.parametrize("update_ratio", [True, False])
+def test_start(begin: Begin, stored: Read, update_ratio: bool) -> None:
+    """Steps go on from the number given, or from what was loaded into the optimizer."""
+    model = net()
+    optimizer = torch.optim.Adam(model.parameters(), 1e-3)
+    train(model, optimizer, 3)
+    run = begin()
+    with run.watch(model, every=1, update_ratio=update_ratio, prefix="a"):
+        train(model, optimizer, 1)
+    with run.watch(model, every=1, update_ratio=update_ratio, prefix="b", start=7):
+        train(model, optimizer, 2)
+    with run.watch(model, every=1, update_ratio=update_ratio, prefix="b"):
+        train(model, optimizer, 1)
+    assert series(stored(run), "a/lr")[0] == [4]
+    assert series(stored(run), "b/lr")[0] == [8, 9, 10]
+
+
+@pytest.mark.parametrize("kept", [True, False])
+@pytest.mark.parametrize("watching", ["once", "each", "given"])
+def test_optimizers_after_optimizers(begin: Begin, stored: Read, kept: bool, watching: str) -> None:
+    """A new optimizer of the same parameters goes on where the one before it has ended."""
+    run, model = begin(), net()
+    optimizers = []
+    if watching == "once":
+        run.watch(model, every=1)
+    for index in range(20):
+        optimizer = torch.optim.SGD(model.parameters(), 0.01 * (1 + index))
+        if watching != "once":
+            run.watch(model, optimizer if watching == "given" else None, every=1)
+        train(model, optimizer, 2)
+        optimizers += [optimizer] * kept
+    found = stored(run)
+    assert series(found, "lr")[0] == list(range(1, 41))
+    assert not [name for name in names_of(found) if name.startswith("optimizer")]
+
+
+def test_optimizers_by_turns(begin: Begin, stored: Read) -> None:
+    """Two optimizers of the same parameters that go on both are told apart once that is seen."""
+    run, model = begin(), net()
+    run.watch(model, every=1)
+    first = torch.optim.SGD(model.parameters(), 0.1)
+    second = torch.optim.SGD(model.parameters(), 0.2)
+    for _ in range(3):
+        train(model, first, 1)
+        train(model, second, 1)
+    found = stored(run)
+    assert series(found, "lr") == ([1, 2, 3, 4], [0.1, 0.2, 0.2, 0.2])
+    assert series(found, "optimizer1/lr") == ([1, 2], [0.1, 0.1])
+
+
+def test_many_optimizers(begin: Begin, stored: Read, capsys: pytest.CaptureFixture[str]) -> None:
+    """The first 16 have names; that there are more is said once."""
+    run = begin()
+    model = nn.Sequential(*(nn.Linear(2, 2) for _ in range(20)))
+    run.watch(model, every=1, histograms=False)
+    for layer in model:
+        torch.optim.SGD(layer.parameters(), 0.1)
+        optimizer = torch.optim.SGD(layer.parameters(), 0.1)
+        model(torch.ones(1, 2)).sum().backward()
+        optimizer.step()
+    found = stored(run)
+    names = {name.split("/")[0] for name in names_of(found) if name.startswith("optimizer")}
+    assert names == {f"optimizer{number}" for number in range(1, 16)}
+    assert capsys.readouterr().err.count("the first 16 optimizers of a run are watched") == 1
+
+
+class Around(torch.optim.Optimizer):
+    """An optimizer that wraps another one, which makes the steps."""
+
+    fails = False
+
+    def __init__(self, base: torch.optim.Optimizer) -> None:
+        self.base = base
+        super().__init__([p for g in base.param_groups for p in g["params"]], {"lr": 0.5})
+        self.param_groups = base.param_groups
+
+    def step(self, closure: Any = None) -> Any:
+        """Let the other one make a step."""
+        if self.fails:
+            raise ArithmeticError
+        return self.base.step(closure)
+
+
+@pytest.mark.parametrize("given", [True, False])
+def test_wrapping_optimizer(begin: Begin, stored: Read, given: bool) -> None:
+    """A step of an optimizer that wraps others is one, also after one that has failed."""
+    run, model = begin(), net()
+    base = torch.optim.SGD(model.parameters(), 0.1)
+    around = Around(Around(base))
+    run.watch(model, [around, base] if given else None, every=1)
+    train(model, around, 2)
+    around.fails = True
+    with pytest.raises(ArithmeticError):
+        around.step()
+    if given:
+        train(model, base, 1)  # alone, it is another one
+    around.fails = False
+    train(model, around, 1)
+    found = stored(run)
+    assert series(found, "gradients/norm")[0] == [1, 2, 3]
+    assert found.config["pytorch"]["optimizer"]["class"] == "Around"
+    if given:
+        assert series(found, "optimizer1/lr")[0] == [1]
+    else:
+        assert "optimizer1" not in found.config["pytorch"]
+
+
+def test_step_inside_of_another(begin: Begin, stored: Read) -> None:
+    """A step of other parameters, made during a step, is one of its own."""
+    run, one, other = begin(), nn.Linear(2, 1), nn.Linear(2, 1)
+    inner = torch.optim.SGD(other.parameters(), 0.1)
+    outer = torch.optim.SGD(one.parameters(), 0.1)
+    run.watch([one, other], every=1)
+
+    def closure() -> float:
+        (one(torch.ones(1, 2)) + other(torch.ones(1, 2))).sum().backward()
+        inner.step()
+        return 0.0
+
+    for _ in range(2):
+        outer.step(closure)
+    assert len(series(stored(run), "lr")[0]) == 2
+    assert len(series(stored(run), "optimizer1/lr")[0]) == 2
 
 
 def test_several_optimizers(begin: Begin, stored: Read) -> None:
@@ -735,9 +973,9 @@ def test_lazy_devices(
     begin: Begin, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Where reading a value would run what is queued nothing is read, and that is said once."""
-    from trackway.integrations.pytorch import _watch
+    from trackway.integrations.pytorch import _met
 
-    monkeypatch.setattr(_watch, "_LAZY", {"cpu"})
+    monkeypatch.setattr(_met, "_LAZY", {"cpu"})
     run, model = begin(), net()
     optimizer = torch.optim.SGD(model.parameters(), 0.1)
     watched = run.watch(model, optimizer, every=1)

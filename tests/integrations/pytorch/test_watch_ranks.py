@@ -165,7 +165,7 @@ def test_ddp_forked(folder: Path, stored: Callable[..., StoredRun]) -> None:
     assert [e.fields["step"] for e in stored().events("histograms")] == [1, 2, 3]
 
 
-@pytest.mark.skipif(torch.__version__ < "2.6", reason="it shards on GPUs only")
+@pytest.mark.skipif(torch.__version__ < "2.6", reason="needs a GPU before PyTorch 2.6")
 def test_fsdp(folder: Path) -> None:
     """A shard is called a shard; with all ranks the counts of both add up to the parameter's."""
     _fresh(_forks_sharded, folder)

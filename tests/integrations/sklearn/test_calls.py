@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 import os
 import pickle
+import random
 import subprocess
 import sys
 import tempfile
@@ -24,14 +26,20 @@ import sklearn
 from sklearn.base import BaseEstimator, ClassifierMixin, clone
 from sklearn.cluster import KMeans, MiniBatchKMeans
 from sklearn.datasets import load_iris
-from sklearn.decomposition import PCA
+from sklearn.decomposition import PCA, DictionaryLearning
 from sklearn.dummy import DummyClassifier
-from sklearn.ensemble import RandomForestClassifier, StackingClassifier
+from sklearn.ensemble import (
+    GradientBoostingRegressor,
+    RandomForestClassifier,
+    StackingClassifier,
+)
 from sklearn.linear_model import LogisticRegression, Ridge, SGDClassifier
 from sklearn.model_selection import GridSearchCV, cross_val_score, cross_validate, learning_curve
 from sklearn.naive_bayes import GaussianNB
+from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
+from sklearn.preprocessing import FunctionTransformer, StandardScaler
+from sklearn.svm import SVC
 from sklearn.tree import DecisionTreeClassifier
 from sklearn.utils.estimator_checks import check_estimator
 from sklearn.utils.metadata_routing import get_routing_for_object
@@ -41,7 +49,7 @@ import trackway as tw
 from tests.integrations.contract import Boom, FailingRun, rows_of
 from trackway.api import StoredRun
 from trackway.core import _guard
-from trackway.integrations.sklearn import _score, watch
+from trackway.integrations.sklearn import _score, evaluate, watch
 
 Begin = Callable[..., Any]
 Stored = Callable[..., StoredRun]
@@ -80,6 +88,28 @@ def outcomes_of(model: Any) -> list[tuple[str, str]]:
             status = type(error).__name__
         found.append((check.func.__name__, status))
     return found
+
+
+class Clock:
+    """A clock that goes on only while something predicts, and notes how many rows that were."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.now = 0.0
+        self.rows: list[int] = []
+        monkeypatch.setattr(time, "perf_counter", lambda: self.now)
+
+    def predicts(self, model: Any, call_s: float = 0.0, row_s: float = 0.0) -> Any:
+        """The model, whose predictions take that long."""
+        original = model.predict
+        self.rows = []
+
+        def predict(x: Any) -> Any:
+            self.rows.append(len(x))
+            self.now += call_s + row_s * len(x)
+            return original(x)
+
+        model.predict = predict
+        return model
 
 
 class Own(ClassifierMixin, BaseEstimator):
@@ -218,30 +248,6 @@ class TestOutermost:
             for thread in threads:
                 thread.join()
         assert fits(stored(run)) == [("Waits", 1), ("Waits", 2)]
-
-    def test_concurrent_fits_share_an_own_run(self, stored: Stored) -> None:
-        """A run that one fit opened lasts until the fit beside it is over: the last one ends it."""
-        order = [threading.Event(), threading.Event()]
-
-        class First(ClassifierMixin, BaseEstimator):
-            def fit(self, x: Any, y: Any = None) -> Any:
-                order[0].set()
-                assert order[1].wait(20)
-                return self
-
-            def predict(self, x: Any) -> Any:
-                return x
-
-        tw.autolog(only=["sklearn"])
-        thread = threading.Thread(target=First().fit, args=(X, Y))
-        thread.start()
-        assert order[0].wait(20)
-        GaussianNB().fit(X, Y)
-        order[1].set()
-        thread.join()
-        run = stored()
-        assert [name for name, _ in fits(run)] == ["First", "GaussianNB"]
-        assert run.state == "finished"
 
     def test_own_watch_of_a_thread(self, begin: Begin, stored: Stored) -> None:
         """Two threads that watch into a run each do not meet."""
@@ -434,33 +440,116 @@ class TestUnchanged:
         assert "GaussianNB/fit_s" in rows
         assert "GaussianNB/training_score" not in rows
 
-    def test_training_score_is_rationed(self) -> None:
-        """Scores take no more than their share of the time of all fits so far."""
+    def test_training_score_keeps_to_its_share(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Rows are predicted as long as the share of the fit's own time lasts, and no longer."""
+        clock = Clock(monkeypatch)
+        x, y = np.tile(X, (20, 1)), np.tile(Y, 20)
+        for each_s, scored in ((0.0, True), (1e-5, True), (3e-5, True), (3e-4, False)):
+            model = clock.predicts(GaussianNB().fit(x, y), call_s=1e-4, row_s=each_s)
+            started = clock.now
+            found = _score.Scoring(wanted=True).score(model, x, y, 1.0)
+            assert (found is not None) is scored
+            assert clock.now - started <= 0.005 + each_s
+            assert sum(clock.rows) <= 1000
+            assert (sum(clock.rows) >= 32) is scored
+        assert clock.rows[0] == 1
+
+    def test_training_score_given_up(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Where one row is too dear, none is predicted until there is twice as much to spend."""
+        clock = Clock(monkeypatch)
+        model = clock.predicts(GaussianNB().fit(X, Y), call_s=0.01, row_s=0.0)
         scoring = _score.Scoring(wanted=True)
-        model = GaussianNB().fit(X, Y)
-        longest = _score.FIRST_S / _score.SHARE
-        assert scoring.score(model, X, Y, longest * 0.9) is None
-        assert scoring.score(model, X, Y, longest * 0.2) is not None
-        # Another one is due when the first one is paid for, and there is enough for its like.
-        cost = scoring._score_s
-        assert cost == scoring._costs[GaussianNB] > 0
-        scoring._fit_s = cost / _score.SHARE
-        assert scoring.score(model, X, Y, cost / _score.SHARE * 0.99) is None
-        assert scoring.score(model, X, Y, cost / _score.SHARE * 0.02) is not None
+        assert [scoring.score(model, X, Y, 1.0) for _ in range(5)] == [None] * 5
+        assert clock.rows == [1]
+        assert scoring.score(model, X, Y, 3.9) is None
+        assert clock.rows == [1]
+        assert scoring.score(model, X, Y, 20.0) is not None
 
-    def test_training_score_of_slow_predictions(self) -> None:
-        """Where predictions are slow, the rows are as many as there is time for."""
-        asked: list[int] = []
+    def test_training_score_of_large_models(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """A forest, and a model that keeps its data, are not asked where that cannot be cheap."""
+        clock = Clock(monkeypatch)
+        x, y = np.tile(X, (2000, 2)), np.tile(Y, 2000)
+        neighbours = clock.predicts(KNeighborsClassifier(algorithm="brute").fit(x, y))
+        assert _score.Scoring(wanted=True).score(neighbours, x, y, 0.6) is None
+        forest = clock.predicts(RandomForestClassifier(100, max_depth=1).fit(X, Y))
+        assert _score.Scoring(wanted=True).score(forest, X, Y, 2.0) is None
+        assert clock.rows == []
 
-        class Slow(GaussianNB):
-            def score(self, x: Any, y: Any, sample_weight: Any = None) -> float:
-                asked.append(len(x))
-                return 0.5
+    @pytest.mark.parametrize(
+        "model",
+        [
+            SVC(),
+            KNeighborsClassifier(),
+            RandomForestClassifier(4),
+            make_pipeline(StandardScaler(), LogisticRegression()),
+            StackingClassifier([("n", GaussianNB())], cv=2),
+            Ridge(),
+            GradientBoostingRegressor(n_estimators=4),
+        ],
+        ids=lambda model: type(model).__name__,
+    )
+    def test_training_score_is_the_models(
+        self, model: Any, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """It is what ``score`` says, of all kinds of estimators, and of lists and frames too."""
+        monkeypatch.setattr(_score, "SHARE", 1e6)
+        pandas = pytest.importorskip("pandas")
+        for x, y in ((X, Y), (X.tolist(), Y.tolist()), (pandas.DataFrame(X), pandas.Series(Y))):
+            model.fit(x, y)
+            found = _score.Scoring(wanted=True).score(model, x, y, 1.0)
+            assert found == pytest.approx(model.score(x, y))
 
-        model = Slow().fit(X, Y)
-        assert _score._on_rows(model, X, Y, left_s=0.0) == 0.5
-        assert _score._on_rows(model, X, Y, left_s=1e6) == 0.5
-        assert asked == [32, len(X)]
+    def test_training_score_that_would_draw(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """What draws to predict, or calls what the user wrote, is not asked."""
+        monkeypatch.setattr(_score, "SHARE", 1e6)
+
+        def weights(distances: Any) -> Any:
+            return 1.0 / (distances + 1.0)
+
+        for model in (
+            DummyClassifier(strategy="stratified"),
+            DecisionTreeClassifier(random_state=np.random.RandomState(0)),
+            KNeighborsClassifier(weights=weights),
+            make_pipeline(DictionaryLearning(2, max_iter=1, random_state=0), GaussianNB()),
+            make_pipeline(FunctionTransformer(np.log1p), GaussianNB()),
+            make_pipeline(Own()),
+        ):
+            assert _score.Scoring(wanted=True).score(model.fit(X, Y), X, Y, 1.0) is None
+
+    def test_other_threads_are_left_alone(
+        self, begin: Begin, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """What another thread draws meanwhile is drawn once, and no filter of warnings changes."""
+        monkeypatch.setattr(_score, "SHARE", 1e6)
+        begin()
+        meeting = threading.Barrier(2, timeout=20)
+        drawn: list[tuple[float, float]] = []
+        filters: list[Any] = []
+
+        def draw() -> None:
+            with contextlib.suppress(threading.BrokenBarrierError):
+                while True:
+                    meeting.wait()
+                    drawn.append((np.random.rand(), random.random()))
+                    meeting.wait()
+
+        def predict(self: Any, x: Any) -> Any:
+            filters.append(warnings.filters)
+            meeting.wait()
+            meeting.wait()
+            return original(self, x)
+
+        original, here = GaussianNB.predict, warnings.filters
+        monkeypatch.setattr(GaussianNB, "predict", predict)
+        thread = threading.Thread(target=draw)
+        thread.start()
+        with watch():
+            for _ in range(3):
+                evaluate(GaussianNB().fit(X, Y), X, Y)
+        meeting.abort()
+        thread.join()
+        assert all(each is here for each in filters)
+        assert len(filters) == len(drawn) == len(set(drawn)) >= 6
 
 
 class TestErrors:
@@ -696,6 +785,7 @@ class TestAutolog:
         GridSearchCV(model, {"max_depth": [1, 2]}, cv=2).fit(X, Y)
         [run] = tw.Api(root).runs("p")
         assert [name for name, _, _ in rows_of(run)] == ["GridSearchCV/fit_s"]
+        assert list(run.config) == ["sklearn"]
         assert run.state == "finished"
 
     def test_forest(self, begin: Begin, stored: Stored) -> None:

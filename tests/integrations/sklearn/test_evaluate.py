@@ -33,6 +33,8 @@ from trackway.integrations.sklearn import _curves, _values, evaluate, watch
 Begin = Callable[..., Any]
 Stored = Callable[..., StoredRun]
 
+pytestmark = [pytest.mark.filterwarnings("ignore:scipy.optimize.*`iprint`:DeprecationWarning")]
+
 
 def tables(run: StoredRun) -> dict[str, dict[str, Any]]:
     """Every table by its name."""

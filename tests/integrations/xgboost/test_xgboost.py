@@ -388,3 +388,51 @@ def test_autolog_leaves_the_users_list(stored: Callable[..., StoredRun]) -> None
     assert len(mine) == 1
     assert [row[1] for row in rows_of(stored(), UNMEASURED)] == [0, 2, 0, 2]
     assert list(stored().events("table")) == []
+
+
+def test_one_after_another(begin: Callable[..., Any], stored: Callable[..., StoredRun]) -> None:
+    """In one run, what only an earlier training was given or found is not left beside a later."""
+    with begin() as run:
+        run.summary["best_of_mine"] = 1
+        train(TrackwayCallback(), 9, early_stopping_rounds=2)
+        assert {"best_iteration", "best_score"} <= set(run.summary)
+        train(TrackwayCallback(), 3, evals=[])
+    found = stored(run)
+    assert set(found.summary) >= {"best_of_mine", "rounds"}
+    assert not {"best_iteration", "best_score"} & set(found.summary)
+    assert found.config["xgboost"]["num_boost_round"] == 3
+    assert not {"early_stopping_rounds", "eval_rows"} & set(found.config["xgboost"])
+
+
+def test_two_in_one_training(begin: Callable[..., Any], stored: Callable[..., StoredRun]) -> None:
+    """Two callbacks, by prefix or by run, both record all of one training."""
+    hooks = [TrackwayCallback(prefix="x"), TrackwayCallback(prefix="y")]
+    with begin() as run:
+        _, history = train(callbacks=hooks)
+    named = [(f"{p}/{name}", step, v) for p in "xy" for name, step, v in rows(history)]
+    assert rows_of(stored(run), UNMEASURED) == sorted(named, key=lambda row: row[:2])
+    assert {"x/rounds", "y/rounds"} <= set(stored(run).summary)
+    _, history = train(callbacks=[TrackwayCallback(prefix="x"), TrackwayCallback(prefix="y")])
+    assert rows_of(stored(), UNMEASURED) == sorted(named, key=lambda row: row[:2])
+    assert stored().state == "finished"
+    one, two = begin(), begin()
+    train(callbacks=[TrackwayCallback(one), TrackwayCallback(two)])
+    assert rows_of(stored(one), UNMEASURED) == rows_of(stored(two), UNMEASURED) == rows(history)
+
+
+def test_search_under_autolog(begin: Callable[..., Any], stored: Callable[..., StoredRun]) -> None:
+    """What a search of scikit-learn tries out is in its table, and floods no series."""
+    tw.autolog(only=["xgboost", "sklearn"])
+    mine = begin()
+    given = xgboost.XGBClassifier(n_estimators=2, n_jobs=1, callbacks=[TrackwayCallback(mine)])
+    with begin() as run:
+        plain = xgboost.XGBClassifier(n_estimators=2, n_jobs=1, base_score=0.5)
+        search = GridSearchCV(plain, {"max_depth": [1, 2]}, cv=2).fit(X, Y)
+        GridSearchCV(given, {"max_depth": [1]}, cv=2, refit=False).fit(X, Y)
+        names = {event.fields["name"] for event in stored(run).events("table")}
+        assert not any("feature_importance" in name for name in names)
+        assert "xgboost" not in stored(run).config
+        search.best_estimator_.fit(X, Y, eval_set=[(X, Y)], verbose=False)
+    assert len(stored(run).history("validation_0/logloss")["validation_0/logloss"].steps) == 2
+    assert stored(run).config["xgboost"]["num_boost_round"] == 2
+    assert len([*stored(mine).events("table")]) == 2

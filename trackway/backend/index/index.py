@@ -179,6 +179,13 @@ class Index:
             self._parents = self._store  # kept from being collected
             self._begin_again(delete=False)
 
+    def look_again(self) -> None:
+        """Look at the whole root now, however short ago that was done."""
+        with self._lock:
+            self._after_fork()
+            self._lookout.begin()
+            self._refresh()
+
     def _look(self) -> None:
         """Refresh: the whole root if that is due, else what is known to change."""
         with self._lock:

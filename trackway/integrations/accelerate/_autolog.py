@@ -11,7 +11,9 @@ from types import ModuleType
 from trackway.integrations._patch import Patches
 from trackway.integrations.accelerate._name import NAME, register
 
-__all__ = ["patch"]
+__all__ = ["OPTIONS", "patch"]
+
+OPTIONS: frozenset[str] = frozenset()
 
 
 def patch(patches: Patches, module: ModuleType) -> None:

@@ -81,7 +81,7 @@ class TrackwayTracker(GeneralTracker):  # type: ignore[misc,unused-ignore]
         with guard("accelerate"):
             self._leave_those_gone()
             beside = any(run is handle.run for _, handle in _started for run in _current())
-            fields = {"reinit": "create_new"} if beside else {}
+            fields: dict[str, Any] = {"reinit": "create_new"} if beside else {}
             self._handle.begin(ends=False, fresh=beside, **fields)
             if self._handle.owns:
                 _started.append((weakref.ref(self), self._handle))

@@ -56,12 +56,15 @@ class Autolog:
                 to the object that is inserted.
 
         Raises:
-            ArgumentError: There is no framework of that name.
+            ArgumentError: There is no framework of that name, or it has no such argument.
         """
         chosen = [only] if isinstance(only, str) else list(FRAMEWORKS if only is None else only)
         unknown = sorted({*chosen, *frameworks} - set(FRAMEWORKS))
         if unknown:
             raise ArgumentError(f"autolog: no framework {unknown}; there are {[*FRAMEWORKS]}")
+        for name, given in frameworks.items():
+            if not isinstance(given, bool):
+                _check(name, given)
         self.disable()
         defaults.update(init or {})
         watchers.append(self._run_begun)
@@ -126,6 +129,23 @@ class Autolog:
         if self._finder in sys.meta_path:
             sys.meta_path.remove(self._finder)
         self._finder = None
+
+
+def _check(name: str, options: Mapping[str, Any]) -> None:
+    """Refuse arguments that the object has not, before a training meets them."""
+    known = import_module(f"trackway.integrations.{name}._autolog").OPTIONS
+    try:
+        unknown = sorted(set(dict(options)) - known)
+    except (TypeError, ValueError):
+        told = f"autolog: {name}={options!r}: it is True, False or a mapping of arguments"
+        raise ArgumentError(told) from None
+    if unknown:
+        raise ArgumentError(f"autolog: {name} has no arguments {unknown}; there are {sorted(known)}")
+    every, prefix = options.get("every", 1), options.get("prefix", "")
+    if type(every) is not int or every < 1:
+        raise ArgumentError(f"autolog: {name}: every={every!r}: it is a whole number, 1 or more")
+    if not isinstance(prefix, str):
+        raise ArgumentError(f"autolog: {name}: prefix={prefix!r}: it is a text, such as 'teacher'")
 
 
 autolog = Autolog()

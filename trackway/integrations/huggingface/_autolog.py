@@ -7,7 +7,9 @@ from types import ModuleType
 from trackway.integrations._patch import Call, Patches
 from trackway.integrations.huggingface._name import NAME, register
 
-__all__ = ["patch"]
+__all__ = ["OPTIONS", "patch"]
+
+OPTIONS: frozenset[str] = frozenset({"every", "prefix", "watch"})
 
 
 def patch(patches: Patches, module: ModuleType) -> None:

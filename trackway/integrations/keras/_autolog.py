@@ -14,7 +14,9 @@ from types import ModuleType
 
 from trackway.integrations._patch import Call, Patches
 
-__all__ = ["patch"]
+__all__ = ["OPTIONS", "patch"]
+
+OPTIONS: frozenset[str] = frozenset({"checkpoints", "every", "gradients", "prefix", "weights"})
 
 
 def patch(patches: Patches, module: ModuleType) -> None:

@@ -21,7 +21,7 @@ _ENDING: Final = ".trackway.json"
 _WRITTEN: Final = "training_metadata.json"
 
 
-def stored_run(callbacks: Iterable[Any]) -> dict[str, str]:
+def stored_run(callbacks: Iterable[Any]) -> dict[str, Any]:
     """The arguments of ``init`` for the run of the training that is gone on with, if there are."""
     for folder in _folders(callbacks):
         with suppress(OSError, ValueError):

@@ -91,9 +91,12 @@ class Recorder(keras.callbacks.Callback):
         self._handle.configure({"keras": config})
 
     def on_train_end(self, logs: Any = None) -> None:
-        """The training is over."""
+        """The training is over, but perhaps for what other callbacks do now."""
         if not self.has_ending:
             self.end()
+        elif self._handle.recording:
+            with guard("keras"):
+                self._catch_up()
 
     def end(self) -> None:
         """State what Keras says of the whole training, and finish a run of its own."""
@@ -108,6 +111,9 @@ class Recorder(keras.callbacks.Callback):
                     _fitted[self.model] = self._run
             self._around = Around()
         self._handle.end()
+
+    def _catch_up(self) -> None:
+        """Record what came after the last epoch was recorded."""
 
     def _ended(self) -> None:
         """What is recorded at the very end."""

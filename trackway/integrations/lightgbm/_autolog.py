@@ -15,7 +15,9 @@ from typing import Any
 
 from trackway.integrations._patch import Call, Patches
 
-__all__ = ["patch"]
+__all__ = ["OPTIONS", "patch"]
+
+OPTIONS: frozenset[str] = frozenset({"every", "importance", "prefix"})
 
 
 def patch(patches: Patches, module: ModuleType) -> None:

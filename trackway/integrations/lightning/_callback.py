@@ -130,6 +130,7 @@ class CallbackHooks:
     def on_load_checkpoint(self, trainer: Any, pl_module: Any, checkpoint: Any) -> None:
         """Go on with the run that the checkpoint was written by."""
         with guard("lightning"):
+            self._session(trainer).loading(checkpoint)
             if trainer.state.fn == "fit":
                 self._session(trainer).adopt(checkpoint.get("trackway"))
 

@@ -62,7 +62,8 @@ class TrackwayLogger(_Logger):
 
     Args:
         run: The run to record into; it is left open.
-        every: Record each n-th row of those with the same names.
+        every: Record each n-th row of training batches, of those with the same names; evaluations
+            and whole epochs are always recorded.
         prefix: Goes before the name of every metric, joined by ``/``.
         watch: Watch the gradients of the model that is fitted; options of ``Run.watch`` if it
             is a mapping.
@@ -97,9 +98,12 @@ class TrackwayLogger(_Logger):
         return self._session.place()[2] if self._aside is None else ""
 
     @property
-    def save_dir(self) -> str:
-        """The folder of all runs: checkpoints without a ``dirpath`` go into the run's own."""
-        return str(self._session.place()[0]) if self._aside is None else self._aside
+    def save_dir(self) -> str | None:
+        """The folder of all runs: checkpoints without a ``dirpath`` go into the run's own.
+
+        None where nothing can be written there: then they go where they go without a logger.
+        """
+        return self._session.folder() if self._aside is None else self._aside
 
     @property
     def experiment(self) -> Run:
@@ -172,7 +176,7 @@ class TrackwayCallback(CallbackHooks, _Callback):
     Args:
         run: The run to record into. This, ``every`` and ``prefix`` are those of the logger where
             there is one.
-        every: Record each n-th row.
+        every: Record each n-th row of training batches; whole epochs are always recorded.
         prefix: Goes before the name of every metric, joined by ``/``.
         watch: Watch the gradients of the model that is fitted; options of ``Run.watch`` if it
             is a mapping.

@@ -5,22 +5,31 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Mapping
+from copy import copy
 from pathlib import Path
 from typing import Any
 
 from trackway.backend.file.folder import default_root
 from trackway.core import current
-from trackway.core._guard import note
 from trackway.core._names import new_id
 from trackway.core.disabled import DisabledRun
-from trackway.core.records import record_checkpoint, record_model
+from trackway.core.records import record_model
 from trackway.core.run import Run
 from trackway.integrations._base import RunHandle, named
+from trackway.integrations.lightning._checkpoints import Checkpoints
+from trackway.integrations.lightning._processes import (
+    callers_run,
+    can_be_made,
+    end_with_process,
+    usable,
+)
 from trackway.integrations.lightning._values import (
     hyperparameters,
+    loaded,
     model_facts,
     stepped,
     trainer_facts,
+    within_batch,
 )
 
 __all__ = ["Session", "elsewhere"]
@@ -43,7 +52,7 @@ class Session:
 
     Args:
         run: The run, if it was passed in.
-        every: Record each n-th row of a kind.
+        every: Record each n-th row of a kind of those of training batches.
         prefix: Goes before the name of every metric.
         watch: Watch the model's gradients; options of ``Run.watch`` if it is a mapping.
         init: Arguments of ``trackway.init`` for a run of its own.
@@ -59,7 +68,6 @@ class Session:
     ) -> None:
         self.handle = RunHandle("lightning", run, every=every, prefix=prefix, init=init)
         self.watch = watch
-        self._given = run is not None
         self._init = dict(init or {})
         self._own: dict[str, Any] = {"id": new_id()}
         self.trainer: Any = None
@@ -70,8 +78,10 @@ class Session:
         self._rows: dict[Any, int] = {}
         self._held: tuple[int, dict[str, Any]] | None = None
         self._told: dict[str, Any] = {}
-        self._saved: dict[str, dict[str, Any]] = {}
-        self._best: dict[str, Any] = {}
+        self._checkpoints = Checkpoints()
+        self._known: tuple[Path, str, str] | None = None
+        self._loaded: tuple[int, int] | None = None
+        """Step and epoch of the checkpoint that was loaded for this use of the Trainer."""
 
     # -- the run ---------------------------------------------------------------------------
 
@@ -84,8 +94,14 @@ class Session:
         options = {**self._fields(), **self._init}
         project = options.get("project") or os.environ.get("TRACKWAY_PROJECT") or "default"
         id = options.get("id") or os.environ.get("TRACKWAY_RUN_ID") or ""
-        root = options.get("dir")
-        return (default_root() if root is None else Path(root).absolute()), project, id
+        given = options.get("dir")
+        root = default_root() if given is None else Path(given).absolute()
+        return usable(root, project, id), project, id
+
+    def folder(self) -> str | None:
+        """Where files may be put, below the run's project and id; None where Lightning says."""
+        root, project, id = self.place()
+        return str(root) if can_be_made(root / project / id) else None
 
     def _fields(self) -> dict[str, Any]:
         if "project" not in self._own and os.environ.get("TRACKWAY_RUN_ID"):
@@ -119,7 +135,7 @@ class Session:
 
     def adopt(self, state: Any) -> None:
         """Go on with the run that a checkpoint tells of, unless there is a reason for another."""
-        other = self._given or self.handle.run is not None or "id" in self._init
+        other = self.handle._given is not None or self.handle.run is not None or "id" in self._init
         if other or os.environ.get("TRACKWAY_RUN_ID") or not isinstance(state, Mapping):
             return
         if state.get("id") and state.get("project"):
@@ -127,7 +143,14 @@ class Session:
 
     def _keep(self) -> None:
         run = self.handle.run
-        if run is not None and self.handle.owns:
+        if run is None:
+            return
+        who = run.root, run.project, run.id
+        if who != self._known:
+            self._known = who
+            self._told.clear()
+            self._checkpoints.clear()
+        if self.handle.owns:
             self._own = {"id": run.id, "project": run.project, "dir": run.root, "name": run.name}
 
     # -- the training ----------------------------------------------------------------------
@@ -135,11 +158,13 @@ class Session:
     def begin(self, trainer: Any, module: Any, watch: bool | Mapping[str, Any] = False) -> None:
         """A use of the Trainer begins: tell what it is set up with, and of which model."""
         self.trainer = trainer
+        self._loaded = loaded(trainer) or self._loaded
         if not self._begun:
             self._begun = True
             self._rows.clear()
             self._drop_finished()
             self.handle.begin(keep=True, **self._fields())
+            end_with_process(self.handle)
             self._keep()
         run = self.handle.run
         if run is None or not self.handle.recording:
@@ -162,23 +187,19 @@ class Session:
             self.handle.configure({name: facts})
 
     def _watch(self, run: Run, module: Any, options: dict[str, Any]) -> None:
-        watch = getattr(run, "watch", None)
-        if watch is None:
-            note("lightning", "watch", "watch=True: this release has no Run.watch; it is left out.")
-            return
-        if self.handle.prefix:
-            options.setdefault("prefix", self.handle.prefix)
-        self._watching = watch(module, **options)
+        step = self.trainer.global_step if self._loaded is None else self._loaded[0]
+        options = {"prefix": self.handle.prefix, "start": step, **options}
+        self._watching = run.watch(module, **options)
 
     def end(self, status: str, error: BaseException | None) -> None:
         """A use of the Trainer is over. A run of our own ends, any other one is written out."""
         self.release()
-        self._sweep()
-        if self._best:
-            self.handle.summarize(self._best)
-        self._unwatch()
-        self.trainer = None
         run = self.handle.run
+        self._checkpoints.sweep(run)
+        callbacks = [] if self.trainer is None else self.trainer.checkpoint_callbacks
+        self.handle.summarize(self._checkpoints.results(callbacks))
+        self._unwatch()
+        self.trainer = self._loaded = None
         failed = status != "success"
         if run is None or (self._asked and not self._begun and not failed):
             return
@@ -204,10 +225,10 @@ class Session:
         Where Lightning puts ``epoch``, the optimizers' steps are put beside it: both are not in
         the rows of single validation batches, which are on an axis of their own.
         """
-        if not self.ensure() or not self._due(kind or tuple(row)):
+        if not self.ensure() or (self._thinned() and not self._due(kind or tuple(row))):
             return
         if self.trainer is not None and "epoch" in row and _STEP not in row:
-            row = {**row, _STEP: self.trainer.global_step}
+            row = self._dated(row)
         held, self._held = self._held, None
         if held is not None:
             if held[0] == step and held[1].keys().isdisjoint(row):
@@ -215,6 +236,16 @@ class Session:
             else:
                 self.handle.log(held[1], held[0])
         self.handle.log(row, step)
+
+    def _dated(self, row: Mapping[str, Any]) -> dict[str, Any]:
+        """With the optimizers' steps; both they and the epoch are those of loaded weights."""
+        if self._loaded is not None and self.trainer.state.fn != "fit":
+            return {**row, _STEP: self._loaded[0], "epoch": self._loaded[1]}
+        return {**row, _STEP: self.trainer.global_step}
+
+    def _thinned(self) -> bool:
+        """Whether ``every`` applies: evaluations and whole epochs are always recorded."""
+        return self.trainer is None or (self.trainer.training and within_batch(self.trainer))
 
     def hold(self, row: dict[str, Any], *, wait: bool) -> None:
         """Record a row of the callback's, together with that of the logger for the same step.
@@ -253,57 +284,29 @@ class Session:
             if metrics is not None:
                 self.handle.summarize(hyperparameters(metrics))
 
+    def loading(self, checkpoint: Mapping[str, Any]) -> None:
+        """A checkpoint is being loaded."""
+        self._loaded = checkpoint.get("global_step", 0), checkpoint.get("epoch", 0)
+
     def checkpoint(self, saved: Any) -> None:
         """Record what a ``ModelCheckpoint`` has just written, and what it has removed before."""
-        if not self.ensure():
-            return
-        best, last = _path(saved, "best_model_path"), _path(saved, "last_model_path")
-        path = _path(saved, "_last_checkpoint_saved") or last or best
-        kept = {"best_model_path": best, "last_model_path": last}
-        self._best = {name: value for name, value in kept.items() if value}
-        score = getattr(saved, "best_model_score", None)
-        if score is not None:
-            self._best["best_model_score"] = _number(score)
-        self._sweep()
-        if not path:
-            return
-        about = {
-            "step": getattr(saved, "_last_global_step_saved", None),
-            "epoch": None if self.trainer is None else self.trainer.current_epoch,
-            "score": _number(getattr(saved, "current_score", None)),
-            "metric": getattr(saved, "monitor", None),
-        }
-        self._saved[path] = about
-        run = self.handle.run
-        if run is not None:
-            aliases = ["latest", "best"] if path == best else ["latest"]
-            record_checkpoint(run, path, aliases=aliases, **about)
-
-    def _sweep(self) -> None:
-        """Record which of the checkpoints are not there any more."""
-        run = self.handle.run
-        for path in [path for path in self._saved if not Path(path).exists()]:
-            about = self._saved.pop(path)
-            if run is not None:
-                record_checkpoint(run, path, removed=True, **about)
+        if self.ensure():
+            epoch = None if self.trainer is None else self.trainer.current_epoch
+            self._checkpoints.saved(self.handle.run, saved, epoch)
 
     # -- copies ----------------------------------------------------------------------------
 
     def __getstate__(self) -> dict[str, Any]:
+        handle = self.handle
+        if handle.run is None and handle._given is None and callers_run() is not None:
+            handle = copy(handle)
+            handle._given = callers_run()
         mine = {
+            "handle": handle,
             "trainer": None,
             "waiting": None,
             "_held": None,
             "_watching": None,
-            "_begun": False,
-            "_asked": False,
+            "_loaded": None,
         }
         return {**self.__dict__, **mine, "_begun": False, "_asked": False}
-
-
-def _path(saved: Any, name: str) -> str:
-    return str(getattr(saved, name, None) or "")
-
-
-def _number(score: Any) -> Any:
-    return score.item() if hasattr(score, "item") else score

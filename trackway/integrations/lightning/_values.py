@@ -13,9 +13,11 @@ __all__ = [
     "batch_size",
     "hyperparameters",
     "learning_rates",
+    "loaded",
     "model_facts",
     "stepped",
     "trainer_facts",
+    "within_batch",
 ]
 
 _FACTS: Final = (
@@ -102,6 +104,21 @@ def learning_rates(optimizers: Iterable[Any]) -> dict[str, Any]:
 def stepped(trainer: Any) -> int:
     """The step that Lightning gives its loggers: batches after which the optimizer stepped."""
     return int(trainer.fit_loop.epoch_loop._batches_that_stepped)
+
+
+def loaded(trainer: Any) -> tuple[int, int] | None:
+    """Optimizers' steps and epoch of the checkpoint that the Trainer has just read."""
+    connector = getattr(trainer, "_checkpoint_connector", None)
+    checkpoint = getattr(connector, "_loaded_checkpoint", None)
+    if not checkpoint:
+        return None
+    return checkpoint.get("global_step", 0), checkpoint.get("epoch", 0)
+
+
+def within_batch(trainer: Any) -> bool:
+    """Whether a batch is being trained, and not the end of an epoch being told of."""
+    connector = getattr(trainer, "_logger_connector", None)
+    return getattr(connector, "_first_loop_iter", False) is not None
 
 
 def batch_size(batch: Any) -> int | None:

@@ -8,7 +8,9 @@ from types import ModuleType
 
 from trackway.integrations._patch import Call, Patches
 
-__all__ = ["patch"]
+__all__ = ["OPTIONS", "patch"]
+
+OPTIONS: frozenset[str] = frozenset({"every", "group", "prefix", "trials"})
 
 
 def patch(patches: Patches, module: ModuleType) -> None:

@@ -94,7 +94,8 @@ class TrackwayCallback:
     def follow(self, study: Study) -> Iterator[TrackwayCallback]:
         """Around a loop that asks and tells: the study's run is open inside, and ends with it.
 
-        With ``trials="table"`` no training inside is recorded into it. Inside, call the callback with the study and what ``study.tell`` returned.
+        Inside, call the callback with the study and what ``study.tell`` returned. With
+        ``trials="table"`` no training inside is recorded into the study's run.
         """
         with guard("optuna"):
             self.started(study)

@@ -1,9 +1,9 @@
 """``autolog`` for a training loop that was written by hand.
 
-Three points, none of them on the user's objects: the global hook behind every optimizer's step,
-``Optimizer.__init__`` (to know an optimizer before its first step) and ``Tensor.backward``. Loss
-and gradient belong together: what counts for an optimizer's step are the scalars whose ``backward``
-reached its parameters since these were last cleared, which is seen by looking at a few of them.
+The points, none of them on the user's objects: the global hook behind every optimizer's step,
+``Optimizer.__init__`` (to know an optimizer before its first step), ``Tensor.backward``, the two
+``zero_grad`` (gradients that are cleared in their place), ``GradScaler.scale``, and the start of a
+process of ``multiprocessing``. Which losses belong to a step is said in ``_losses``.
 While a framework trains whose integration records, all of this is silent.
 """
 
@@ -21,9 +21,20 @@ from trackway.integrations._patch import Call, Patches
 if TYPE_CHECKING:
     from trackway.integrations.pytorch._loop import Loops
 
-__all__ = ["patch"]
+__all__ = ["INHERITED", "OPTIONS", "patch"]
+
+OPTIONS: frozenset[str] = frozenset({"every", "prefix"})
+
+INHERITED: Final = "trackway_run_open"
+"""In the configuration of a process of ``multiprocessing``: its parent had a run open."""
 
 _SCALER: Final = "torch.amp.grad_scaler"
+_PLACES: Final = {
+    "scale": (_SCALER, "GradScaler"),
+    "zero_grad": ("torch.nn.modules.module", "Module"),
+    "start": ("multiprocessing.process", "BaseProcess"),
+}
+"""What may be loaded after the optimizers: the method, its module and class."""
 
 
 def patch(patches: Patches, module: ModuleType) -> None:
@@ -42,6 +53,9 @@ def patch(patches: Patches, module: ModuleType) -> None:
     patches.wrap(optimizer, "__init__", after=points.made)
     tensor: Any = sys.modules["torch._tensor"].Tensor
     patches.wrap(tensor, "backward", before=points.before, after=points.after, around=_uncompiled)
+    patches.wrap(
+        optimizer, "zero_grad", before=points.zeroing, after=points.begun_anew, around=_uncompiled
+    )
     points.complete()
 
 
@@ -106,7 +120,7 @@ class _Points:
     def __init__(self, patches: Patches) -> None:
         self._patches = patches
         self._loops: Loops | None = None
-        self._complete = False
+        self._waiting = dict(_PLACES)
 
     @property
     def loops(self) -> Loops:
@@ -119,10 +133,18 @@ class _Points:
     def complete(self) -> None:
         """Patch what may be loaded after the optimizers."""
         _skip()
-        scaler: Any = getattr(sys.modules.get(_SCALER), "GradScaler", None)
-        if not self._complete and scaler is not None:
-            self._complete = True
-            self._patches.wrap(scaler, "scale", after=self.scaled, around=_uncompiled)
+        for method, (place, name) in list(self._waiting.items()):
+            owner: Any = getattr(sys.modules.get(place), name, None)
+            if owner is None:
+                continue
+            del self._waiting[method]
+            if method == "scale":
+                self._patches.wrap(owner, method, after=self.scaled, around=_uncompiled)
+            elif method == "zero_grad":
+                wrap = {"before": self.zeroing, "after": self.zeroed}
+                self._patches.wrap(owner, method, around=_uncompiled, **wrap)
+            else:
+                self._patches.wrap(owner, method, before=self.starting)
 
     def made(self, call: Call) -> None:
         """An optimizer was made."""
@@ -143,8 +165,35 @@ class _Points:
     def scaled(self, call: Call) -> None:
         """A loss was scaled: remember what it was."""
         if call.error is None and len(call.args) > 1:
-            self.loops.scaled(call.args[1], call.result)
+            self.loops.scaled(call.args[0], call.args[1], call.result)
+
+    def zeroing(self, call: Call) -> None:
+        """Gradients are to be cleared: those that are set to None are seen to be."""
+        if self._loops is not None and not _to_none(*call.args, **call.kwargs):
+            call.state = self._loops.zeroing()
+
+    def zeroed(self, call: Call) -> None:
+        """Gradients were cleared."""
+        if self._loops is not None and call.state is not None:
+            self._loops.zeroed(call.state)
+
+    def begun_anew(self, call: Call) -> None:
+        """An optimizer has cleared its gradients."""
+        self.zeroed(call)
+        if self._loops is not None:
+            self._loops.begun_anew(call.args[0])
+
+    def starting(self, call: Call) -> None:
+        """A process is to be started: it is told whether a run is open here."""
+        from trackway.core import current
+
+        if current.open_runs():
+            call.args[0]._config[INHERITED] = True
 
     def stepped(self, optimizer: Any) -> None:
         """An optimizer made a step."""
         (self._loops or self.loops).stepped(optimizer)
+
+
+def _to_none(owner: object, set_to_none: bool = True, *_: object, **__: object) -> bool:
+    return set_to_none

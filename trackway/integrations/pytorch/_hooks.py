@@ -41,6 +41,7 @@ def watch(
     update_ratio: bool = True,
     budget: float = 0.01,
     prefix: str = "",
+    start: int | None = None,
     log_freq: int | None = None,
     criterion: object = None,
     log_graph: bool = False,
@@ -61,6 +62,8 @@ def watch(
         update_ratio: Record how far a step moves each parameter, relative to its norm.
         budget: The share of the training's time that may be used.
         prefix: Goes before the name of every metric.
+        start: The optimizer's steps before this one. By default what its state says, once
+            that was loaded; without such a count, in a run that is resumed, the run's last step.
         log_freq: The same as ``every``.
         criterion: Accepted for scripts written for other trackers.
         log_graph: Accepted likewise: the tree of modules is always recorded.
@@ -82,6 +85,7 @@ def watch(
         update_ratio=update_ratio,
         budget=budget,
         prefix=prefix,
+        start=start,
     )
     with guard("watch"):
         found._begin()

@@ -3,97 +3,52 @@
 from __future__ import annotations
 
 import functools
+import os
 import sys
+import threading
 from collections.abc import Mapping
 from time import perf_counter
 from typing import Any, Final
-from weakref import ref
+from weakref import WeakKeyDictionary, WeakSet, ref
 
 import torch
 from torch import Tensor
 
 from trackway.core import current
-from trackway.core._guard import note
+from trackway.core._guard import guard, note
 from trackway.core.run import Run
-from trackway.integrations._base import RunHandle, named, training_under_way
-from trackway.integrations.pytorch._model import about_optimizer, rates
-from trackway.integrations.pytorch._read import norms, placed, prepare
-from trackway.integrations.pytorch._schedule import Schedule
+from trackway.integrations._base import RunHandle, training_under_way
+from trackway.integrations.pytorch._autolog import INHERITED
+from trackway.integrations.pytorch._losses import (
+    Backward,
+    Optimizer,
+    Thread,
+    is_cleared,
+    mark_scaled,
+    value_of,
+)
+from trackway.integrations.pytorch._model import about_optimizer
+from trackway.integrations.pytorch._series import Series, Value, last_step, steps_made
 
 __all__ = ["Loops"]
-
-_LOOKED_AT: Final = 4
-"""Parameters of each optimizer by which is seen whether a backward has reached it."""
 
 _MOST: Final = 16
 """Optimizers of one run that are recorded."""
 
-_BUDGET: Final = 0.01
+_BESIDE: Final = "loop"
+"""The prefix in a run that the loop has not opened itself: its plain names are the program's."""
 
-_UNSCALED: Final = "_trackway_unscaled"
 _HOOKS: Final = "trackway.integrations.pytorch._hooks"
 
-Marks = list[tuple[int, int] | None]
-Value = float | Tensor
 
+class _Joined:
+    """What is known of one run: how its metrics begin, how many optimizers have their names."""
 
-class _Optimizer:
-    """One optimizer: its steps, and the loss whose gradient its next step uses."""
+    __slots__ = ("labels", "prefix")
 
-    __slots__ = (
-        "label",
-        "last",
-        "loss",
-        "marks",
-        "names",
-        "run",
-        "schedule",
-        "some",
-        "steps",
-        "timed",
-    )
-
-    def __init__(self, optimizer: torch.optim.Optimizer) -> None:
-        self.steps = 0
-        self.loss: Value | None = None
-        self.marks: Marks = []
-        self.last: float | None = None
-        self.timed: tuple[int, float] = (0, 0.0)
-        self.run: Run | None = None
-        self.name("")
-        self.schedule = Schedule(("norms",), None, _BUDGET)
-        parameters = [p for group in optimizer.param_groups for p in group["params"]]
-        some = [p for p in parameters if p.requires_grad]
-        stride = max(1, len(some) // (_LOOKED_AT - 1))
-        self.some = [ref(parameter) for parameter in some[::stride][:_LOOKED_AT]]
-
-    def name(self, label: str) -> None:
-        """The names of its metrics begin with this from now on."""
-        self.label = label
-        self.names = tuple(label + name for name in ("loss", "step_s", "lr"))
-
-    def look(self) -> Marks:
-        """By what is seen whether gradients have changed."""
-        found: Marks = []
-        for reference in self.some:
-            parameter = reference()
-            gradient = None if parameter is None else parameter.grad
-            found.append(None if gradient is None else (id(gradient), gradient._version))
-        return found
-
-    def add(self, value: Value) -> None:
-        """Another function's gradient was added to the gradients."""
-        self.loss = value if self.loss is None else self.loss + value
-
-
-class _Backward:
-    """One call of ``backward`` that is under way."""
-
-    __slots__ = ("seen", "value")
-
-    def __init__(self, value: Value, seen: list[tuple[_Optimizer, Marks]]) -> None:
-        self.value = value
-        self.seen = seen
+    def __init__(self, prefix: str) -> None:
+        self.prefix = prefix.rstrip("/") + "/" if prefix else ""
+        self.labels = 0
 
 
 class Loops:
@@ -104,232 +59,274 @@ class Loops:
     """
 
     def __init__(self, options: Mapping[str, Any]) -> None:
+        self._plain = "prefix" not in options
         self._options = {"every": 1, "prefix": "", **options}
-        self._optimizers: dict[int, _Optimizer] = {}
+        self._optimizers: dict[int, Optimizer] = {}
         self._gone: dict[int, ref[torch.optim.Optimizer]] = {}
-        self._others: Value | None = None  # since the last step, for optimizers not yet known
-        self._under_way: list[_Backward] = []
-        self._handle: RunHandle | None = None
-        self._run: Run | None = None
-        self._labels = 0
-        self._scaling = False
+        self._joined: WeakKeyDictionary[Run, _Joined] = WeakKeyDictionary()
+        self._inherited: WeakSet[Run] = WeakSet()
+        self._inherits = _parent_records()
+        self._local = threading.local()
+        self._lock = threading.RLock()  # while gradients are looked at, and a thread begins
+        self._several = False
+        self._first: Thread | None = None
+        self._running: list[Thread] = []
+        _all.add(self)
 
-    def known(self, optimizer: torch.optim.Optimizer) -> _Optimizer:
+    def _forked(self) -> None:
+        """In a forked child: what is open here is the parent's."""
+        self._local = threading.local()
+        self._lock = threading.RLock()
+        self._inherited = WeakSet(current._open)
+        self._inherits = self._inherits or bool(current._open)
+        self._several, self._first = False, None
+        self._running = []
+        for each in list(self._optimizers.values()):
+            each.thread, each.sure = None, False
+
+    # -- threads and optimizers ------------------------------------------------------------
+
+    def _thread(self) -> Thread:
+        """What is known in this thread."""
+        found: Thread | None = getattr(self._local, "thread", None)
+        if found is None:
+            # What PyTorch starts for a backward on a device, threading has not made.
+            foreign = type(threading.current_thread()).__name__ == "_DummyThread"
+            found = self._local.thread = Thread(foreign=foreign)
+        return found
+
+    def _stepping(self) -> Thread:
+        """In whose name a step is made: a step inside of backward on a device is its caller's."""
+        thread = self._thread()
+        if thread.foreign and not thread.began:
+            running = list(self._running)
+            if len(running) == 1:
+                return running[0]
+        return thread
+
+    def _begins(self, thread: Thread) -> None:
+        """A thread calls ``backward`` for the first time: it may use any optimizer from now on."""
+        with self._lock:
+            thread.began = True
+            if self._first is None:
+                self._first = thread
+                return
+            self._several = True
+            for each in list(self._optimizers.values()):
+                each.sure = False
+
+    def known(self, optimizer: torch.optim.Optimizer, *, made: bool = True) -> Optimizer:
         """What is known of an optimizer."""
         number = id(optimizer)
         found = self._optimizers.get(number)
         if found is None:
-            found = self._optimizers[number] = _Optimizer(optimizer)
+            thread = self._thread() if made else None
+            found = self._optimizers[number] = Optimizer(optimizer, thread)
             self._gone[number] = ref(optimizer, functools.partial(self._forget, number))
+            if thread is not None:
+                thread.bound[number] = found
         return found
 
     def _forget(self, number: int, _: object) -> None:
-        self._optimizers.pop(number, None)
         self._gone.pop(number, None)
+        found = self._optimizers.pop(number, None)
+        if found is not None and found.thread is not None:
+            found.thread.bound.pop(number, None)
+
+    def _may_look(self, each: Optimizer) -> bool:
+        return not self._several or (each.sure and not each.shared)
+
+    def _bind(self, number: int, each: Optimizer, thread: Thread) -> bool:
+        """The thread has stepped the optimizer; returns whether its gradients were looked at."""
+        looked = each.thread is thread and self._may_look(each)
+        if each.thread is not thread:
+            if each.thread is not None:
+                each.thread.bound.pop(number, None)
+                each.shared = each.shared or each.sure
+            each.thread = thread
+            thread.bound[number] = each
+        each.sure = True
+        return looked
 
     # -- losses ----------------------------------------------------------------------------
 
     def before(
         self, loss: Tensor, gradient: Tensor | None = None, *_: object, **__: object
-    ) -> _Backward | None:
+    ) -> Backward | None:
         """A backward begins; None where there is nothing to remember of it."""
+        thread = self._thread()
+        if not thread.began:
+            self._begins(thread)
         if training_under_way():
             return None
-        value = _value(loss, gradient, scaling=self._scaling)
+        value = value_of(loss, gradient, thread)
         if value is None:
             return None
         seen = []
-        for each in tuple(self._optimizers.values()):
-            marks = each.look()
-            if marks != each.marks:  # cleared since the last one
-                each.loss = None
-            seen.append((each, marks))
-        backward = _Backward(value, seen)
-        self._under_way.append(backward)
+        with self._lock:
+            for each in tuple(thread.bound.values()):
+                if self._may_look(each):
+                    marks = each.look()
+                    if is_cleared(each.marks, marks):
+                        each.loss = None
+                    seen.append((each, marks))
+        backward = Backward(value, seen)
+        thread.under_way.append(backward)
+        self._running.append(thread)
         return backward
 
-    def after(self, backward: _Backward, *, failed: bool) -> None:
+    def after(self, backward: Backward, *, failed: bool) -> None:
         """A backward is over: which optimizers' gradients did it change?"""
-        self._under_way.remove(backward)
+        thread = self._thread()
+        thread.under_way.remove(backward)
+        self._running.remove(thread)
         if failed:
             return
-        reached = False
-        for each, before in backward.seen:
-            each.marks = each.look()
-            if each.marks != before:
-                each.add(backward.value)
-                reached = True
-        if not reached:
-            others = self._others
-            self._others = backward.value if others is None else others + backward.value
+        some = False
+        with self._lock:
+            for each, before in backward.seen:
+                if each.thread is thread and self._may_look(each):
+                    each.marks = each.look()
+                    if each.marks != before:
+                        each.add(backward.value)
+                        some = True
+        thread.reached(backward, some=some)
 
-    def scaled(self, losses: Any, results: Any) -> None:
+    def zeroing(self) -> list[tuple[Optimizer, Any]]:
+        """Gradients are about to be cleared in their place: what they look like."""
+        with self._lock:
+            bound = tuple(self._thread().bound.values())
+            return [(each, each.look()) for each in bound if self._may_look(each)]
+
+    def zeroed(self, seen: list[tuple[Optimizer, Any]]) -> None:
+        """They were cleared."""
+        with self._lock:
+            for each, before in seen:
+                if self._may_look(each) and each.look() != before:
+                    each.loss = None
+
+    def begun_anew(self, optimizer: torch.optim.Optimizer) -> None:
+        """The gradients of an optimizer were cleared: that counts where nobody looks at them."""
+        each = self._optimizers.get(id(optimizer))
+        thread = self._thread()
+        if each is not None and not (each.thread is thread and self._may_look(each)):
+            thread.recent = None
+
+    def scaled(self, scaler: Any, losses: Any, results: Any) -> None:
         """A ``GradScaler`` made these of those."""
-        self._scaling = True
-        if isinstance(losses, Tensor) and isinstance(results, Tensor):
-            value = _value(losses, None, scaling=True) if results is not losses else None
-            if value is not None:
-                results.__dict__[_UNSCALED] = value
-        elif isinstance(losses, (list, tuple)):
-            for loss, result in zip(losses, results, strict=True):
-                self.scaled(loss, result)
-
-    def _loss(self, each: _Optimizer) -> Value | None:
-        """The function whose gradient the step that was just made has used."""
-        loss, each.loss = each.loss, None
-        others, self._others = self._others, None
-        if self._under_way and loss is None:  # the step is made inside of backward
-            return self._under_way[-1].value
-        return others if loss is None else loss
+        mark_scaled(losses, results, scaler, self._thread())
 
     # -- steps -----------------------------------------------------------------------------
 
     def stepped(self, optimizer: torch.optim.Optimizer) -> None:
         """An optimizer made a step."""
         now = perf_counter()
-        each = self._optimizers.get(id(optimizer)) or self.known(optimizer)
-        each.steps += 1
-        loss = self._loss(each)
-        last, each.last = each.last, now
+        number = id(optimizer)
+        each = self._optimizers.get(number) or self.known(optimizer, made=False)
+        outer = _outer()
+        if outer is not None and outer is not optimizer and self.known(outer).shares(each):
+            each.loss = None
+            return
+        thread = self._stepping()
+        loss = thread.taken(each, looked=self._bind(number, each, thread))
         if training_under_way():
             return
-        handle = self._joined()
-        if handle is None:
-            return
-        if each.run is not self._run:
-            self._name(handle, each, optimizer)
-        if each.label != "-":
-            self._record(handle, each, optimizer, loss, last, now)
+        handle = self._join(thread)
+        if handle is not None and handle.run is not None:
+            self._record(handle, handle.run, each, optimizer, loss, now)
 
     def _record(
         self,
         handle: RunHandle,
-        each: _Optimizer,
+        run: Run,
+        each: Optimizer,
         optimizer: torch.optim.Optimizer,
         loss: Value | None,
-        last: float | None,
         now: float,
     ) -> None:
-        step = each.steps
-        row: dict[str, object] = {}
-        due = step % handle.every == 0
-        if due:
-            if loss is not None:
-                row[each.names[0]] = loss
-            if last is not None:
-                row[each.names[1]] = now - last
-        if _HOOKS not in sys.modules or not _is_watched(optimizer):
-            if due:
-                _rate(each, optimizer, row)
-            if step >= each.schedule.next:
-                _measure(each, optimizer, row, now)
+        series = each.series.get(run) or self._begin(handle, run, each, optimizer)
+        watched = _HOOKS in sys.modules and _is_watched(optimizer)
+        row = series.row(optimizer, loss, now, every=handle.every, watched=watched)
         if row:
-            handle.log(row, step)
+            run._log_beside(row, series.steps)
 
-    def _joined(self) -> RunHandle | None:
-        """The run that is current, else one of our own, which ends with the program."""
-        runs = current._open
-        if self._run is None or not runs or runs[-1] is not self._run:
-            self._handle = RunHandle("pytorch", **self._options)
-            self._handle.ensure()
-            self._run = self._handle.run
-            self._labels = 0
-        return self._handle if self._run is not None and not self._run.disabled else None
+    def _join(self, thread: Thread) -> RunHandle | None:
+        """The run that is current in this thread, else one of our own, until the program ends."""
+        run = current._last()
+        if self._inherits and (run is None or run in self._inherited):
+            return None
+        handle = thread.handle
+        if handle is None or run is None or run is not handle.run:
+            with self._lock:  # of two threads one opens a run
+                handle = thread.handle = RunHandle("pytorch", **self._options)
+                handle.ensure()
+                if handle.run is not None and handle.run not in self._joined:
+                    beside = self._plain and not handle.owns
+                    self._joined[handle.run] = _Joined(_BESIDE if beside else handle.prefix)
+        return handle if handle.recording else None
 
-    def _name(self, handle: RunHandle, each: _Optimizer, optimizer: torch.optim.Optimizer) -> None:
-        """Give an optimizer that is new in this run its names; ``-`` where there are too many."""
-        each.run = handle.run
-        each.name(f"optimizer{self._labels}/" if self._labels else "")
-        self._labels += 1
-        if self._labels > _MOST:
-            each.name("-")
+    def _begin(
+        self, handle: RunHandle, run: Run, each: Optimizer, optimizer: torch.optim.Optimizer
+    ) -> Series:
+        """The first step of an optimizer in this run: it gets its names, and its count."""
+        with self._lock:
+            joined = self._joined[run]
+            number = joined.labels
+            joined.labels += 1
+        if number >= _MOST:
             told = f"more than {_MOST} optimizers: the loops of the others are not recorded."
             note("pytorch", "optimizers", told)
-        elif not _is_watched(optimizer):
-            name = each.label.rstrip("/") or "optimizer"
-            _configure(handle, name, about_optimizer(optimizer))
+            found = each.series[run] = Series(None, 0)
+            return found
+        name = f"optimizer{number}" if number else "optimizer"
+        start = joined.prefix + (name + "/" if number else "")
+        steps = 0
+        with guard("pytorch"):
+            if not len(each.series):
+                steps = max(0, steps_made(optimizer) - 1)
+            if steps == 0 and run.attempt > 1:
+                steps = last_step(run, start)
+        found = each.series[run] = Series(start, steps)
+        if not _is_watched(optimizer):
+            handle.configure_at(("pytorch", name), about_optimizer(optimizer))
+        return found
 
 
-def _rate(each: _Optimizer, optimizer: torch.optim.Optimizer, row: dict[str, object]) -> None:
-    groups = optimizer.param_groups
-    if len(groups) == 1 and type(groups[0]["lr"]) is float:
-        row[each.names[2]] = groups[0]["lr"]
-    else:
-        row.update(named(rates(optimizer), each.label))
+_all: WeakSet[Loops] = WeakSet()
 
 
-def _measure(
-    each: _Optimizer, optimizer: torch.optim.Optimizer, row: dict[str, object], now: float
-) -> None:
-    steps, time = each.timed
-    if steps:
-        made = each.steps - steps
-        each.schedule.took((now - time) / made, made)
-    if "norms" in each.schedule.due(each.steps):
-        norm = _norm(optimizer)
-        if norm is not None:
-            row[each.label + "gradients/norm"] = norm
-        each.schedule.cost("norms", perf_counter() - now)
-        each.schedule.passed(each.steps, {"norms"})
-        each.schedule.adapt()
-    # From here on: what reading took does not count for the steps that it is to be a share of.
-    each.timed = (each.steps, perf_counter())
+def _after_fork() -> None:
+    for each in list(_all):
+        each._forked()
 
 
-def _configure(handle: RunHandle, name: str, about: dict[str, Any]) -> None:
-    """Record one entry under ``pytorch``, and leave the others."""
-    assert handle.run is not None
-    tree: Any = handle.run.config
-    for part in [part for part in handle.prefix.split("/") if part] + ["pytorch"]:
-        if not isinstance(tree.get(part), Mapping):
-            tree[part] = {}
-        tree = tree[part]
-    tree[name] = about
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
 
 
-def _value(loss: object, gradient: object, *, scaling: bool) -> Value | None:
-    """The scalar that ``backward`` is called on, without its graph; None if it is none.
-
-    On the host it is read; on a device it is copied there, as its memory may be used again.
-    """
-    if type(loss) is not Tensor or loss.numel() != 1:
-        return None
-    kept: Value | None = loss.__dict__.get(_UNSCALED) if scaling else None
-    if kept is None and loss.is_cpu:
-        kept = loss.item()
-    elif kept is None and not loss.is_meta:
-        kept = loss.detach().clone()
-    if kept is None or isinstance(kept, complex):
-        return None
-    if type(gradient) is Tensor and gradient.numel() == 1:
-        with torch.no_grad():
-            factor = gradient.item() if gradient.device.type == "cpu" else gradient.detach()
-            return kept * factor
-    return kept
+def _parent_records() -> bool:
+    """Whether the program that has started this process had a run open."""
+    process: Any = sys.modules.get("multiprocessing.process")
+    return process is not None and bool(process.current_process()._config.get(INHERITED))
 
 
-def _norm(optimizer: torch.optim.Optimizer) -> Value | None:
-    """The norm of all gradients together; None where there are none, or only a part is here."""
-    flats = []
-    for group in optimizer.param_groups:
-        for parameter in group["params"]:
-            if parameter.grad is None:
-                continue
-            found = prepare(parameter.grad)
-            if found is None or placed(parameter)[0]:
-                return None
-            flats.append(found[0])
-    if not flats:
-        return None
-    with torch.no_grad():
-        groups: dict[tuple[torch.device, torch.dtype], list[Tensor]] = {}
-        for flat in flats:
-            groups.setdefault((flat.device, flat.dtype), []).append(flat)
-        parts = [torch.linalg.vector_norm(norms(group)) for group in groups.values()]
-        first = parts[0].device
-        whole = torch.stack([part.to(first, non_blocking=True) for part in parts])
-        norm = torch.linalg.vector_norm(whole)
-    return float(norm) if norm.is_cpu else norm
+def _outer() -> torch.optim.Optimizer | None:
+    """The optimizer inside of whose step the one is made whose hook this is, if there is one."""
+    frame: Any = sys._getframe(2)
+    code = None
+    while frame is not None:
+        if code is None:
+            if frame.f_code.co_name == "wrapper" and frame.f_globals.get("__name__") == _HOME:
+                code = frame.f_code
+        elif frame.f_code is code:
+            arguments = frame.f_locals.get("args")
+            found = arguments[0] if arguments else None
+            return found if isinstance(found, torch.optim.Optimizer) else None
+        frame = frame.f_back
+    return None
+
+
+_HOME: Final = "torch.optim.optimizer"
 
 
 def _is_watched(optimizer: torch.optim.Optimizer) -> bool:

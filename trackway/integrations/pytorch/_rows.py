@@ -47,6 +47,7 @@ class Found(NamedTuple):
         norms: The norms, if they were asked for.
         bad: How many values are not finite.
         moved: How far each moved, and the norm before; NaN where that is not known.
+        read: Whether gradients were read at all.
     """
 
     columns: Columns
@@ -54,6 +55,7 @@ class Found(NamedTuple):
     bad: npt.NDArray[np.int64]
     moved: npt.NDArray[Any] | None
     known: npt.NDArray[np.bool_] | None
+    read: bool
 
     def first_bad(self) -> str | None:
         """The first parameter, in the order of the model, whose gradient is not finite."""
@@ -78,7 +80,8 @@ def found(
     bad = [_bad(len(e), each) for (e, _), each in zip(groups, arrays, strict=True)]
     moved, known = _moved(columns, groups, arrays)
     joined = np.concatenate([np.zeros(0, np.int64), *bad])
-    return Found(columns, norms, joined[order] if bad else joined, moved, known)
+    read = any("bad" in each or "gradients" in each for each in arrays)
+    return Found(columns, norms, joined[order] if bad else joined, moved, known, read)
 
 
 def _bad(size: int, arrays: Arrays) -> npt.NDArray[np.int64]:
@@ -115,10 +118,11 @@ def metrics(found: Found, alone: bool) -> dict[str, float]:
     """
     row: dict[str, float] = {}
     columns = found.columns
+    if found.read and not alone and len(found.bad):
+        row[f"gradients/{columns.part}nonfinite"] = int(found.bad.sum())
     if found.norms is not None and len(found.norms):
         if not alone:
             row[f"gradients/{columns.part}norm"] = total(found.norms)
-            row[f"gradients/{columns.part}nonfinite"] = int(found.bad.sum())
         row.update(zip(columns.norms, found.norms.tolist(), strict=True))
     if found.moved is not None and found.known is not None:
         distances, sizes = found.moved

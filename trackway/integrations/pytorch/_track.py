@@ -20,7 +20,7 @@ from trackway.integrations.pytorch._plan import Plan
 from trackway.integrations.pytorch._read import Entry, Packet, Ratios, Results, measure
 from trackway.integrations.pytorch._schedule import KINDS, Schedule
 
-__all__ = ["Track"]
+__all__ = ["Track", "capturing"]
 
 _UNDER_WAY: Final = 2
 """Readings that may be on their way from a device; a further one is left out, and counted."""
@@ -54,7 +54,12 @@ class Track:
         rows: Whether metrics are recorded, not histograms alone.
 
     Attributes:
+        optimizer: The optimizer, held weakly.
+        keys: The identities of its parameters.
         steps: How many steps it has made, those that a fused optimizer skipped included.
+        about: What was last said of the optimizer.
+        described: How often that was.
+        begun: Whether ``steps`` is known: it is, from its first step here.
         left_out: Readings left out because earlier ones were still on their way.
         adapted: Called when intervals have changed.
         sharing: How many optimizers share the budget.
@@ -72,7 +77,6 @@ class Track:
         gradients: bool,
         rows: bool,
     ) -> None:
-        self.optimizer = weakref.ref(optimizer)
         self.names = names
         self.handle = handle
         self.schedule = schedule
@@ -81,6 +85,9 @@ class Track:
         self.gradients = gradients
         self.rows = rows
         self.steps = 0
+        self.begun = False
+        self.about: dict[str, Any] = {}
+        self.described = 0
         self.left_out = 0
         self.ratios = Ratios()
         self.adapted: Callable[[], None] = lambda: None
@@ -97,7 +104,32 @@ class Track:
         self._parameters: list[Tensor] = []
         self._counted = 0.0
         self._told = False
+        self._finite: int | None = None
         self._sharded_outside = names.sharded()
+        self._of: list[weakref.ref[Tensor]] = []
+        self.optimizer: weakref.ref[torch.optim.Optimizer]
+        self.renew(optimizer)
+
+    # -- whose it is -----------------------------------------------------------------------
+
+    def renew(self, optimizer: torch.optim.Optimizer) -> None:
+        """It is this optimizer's from now on; nothing is held once that is gone."""
+        me = weakref.ref(self)
+
+        def gone(ref: weakref.ref[torch.optim.Optimizer]) -> None:
+            track = me()
+            if track is not None and track.optimizer is ref:
+                track.forget()
+
+        parameters = [p for group in optimizer.param_groups for p in group["params"]]
+        self._of = [weakref.ref(p) for p in parameters]
+        self.keys = frozenset(map(id, parameters))
+        self.optimizer = weakref.ref(optimizer, gone)
+
+    def of(self, parameters: list[Tensor]) -> bool:
+        """Whether its parameters are these, and not others that have their identities by now."""
+        alive = {id(p) for ref in self._of if (p := ref()) is not None}
+        return alive == set(map(id, parameters)) and len(self._of) == len(parameters)
 
     # -- what the hooks call ---------------------------------------------------------------
 
@@ -105,7 +137,7 @@ class Track:
         """The step about to be made is one whose update is measured."""
         began = perf_counter()
         self.ratios.forget_values()
-        if not _capturing():
+        if not capturing():
             with torch.no_grad():
                 stride = self.ratios.stride
                 self.ratios.before([parameter for parameter, _ in self._watched(optimizer)])
@@ -118,7 +150,7 @@ class Track:
     def after(self, optimizer: torch.optim.Optimizer) -> None:
         """A step was made, and something is due."""
         began = perf_counter()
-        if _capturing():
+        if capturing():
             self.steps -= 1
             return
         self._wake(began)
@@ -299,18 +331,23 @@ class Track:
     def _say_first_bad(self, found: _rows.Found, step: int) -> None:
         name = found.first_bad()
         if name is None:
+            self._finite = step if found.read else self._finite
             return
         self._told = True
-        first = {"parameter": name, "step": step}
+        first = {"parameter": name, "step": step, "last_finite_step": self._finite}
         self.handle.summarize(named({"gradients/first_nonfinite": first}, self.label))
+        before = (
+            "that was the first reading"
+            if self._finite is None
+            else f"the reading before it, at step {self._finite}, was finite"
+        )
         note(
             "watch",
             f"{self.label}nonfinite {id(self)}",
-            f"the gradient of {name} is not finite at step {step}; "
-            "the summary says where it began.",
+            f"the gradient of {name} is not finite, first seen at step {step}; {before}.",
         )
 
 
-def _capturing() -> bool:
+def capturing() -> bool:
     """Whether a CUDA graph is being captured: nothing may be done then."""
     return torch.cuda.is_initialized() and torch.cuda.is_current_stream_capturing()

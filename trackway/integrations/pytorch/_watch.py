@@ -9,7 +9,6 @@ from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import Any, Final
 
-import torch
 from torch import nn
 from torch.optim import Optimizer
 from torch.optim.optimizer import (
@@ -23,33 +22,20 @@ from trackway.core.records import record_model
 from trackway.core.run import Run
 from trackway.errors import ArgumentError
 from trackway.integrations._base import RunHandle, named
+from trackway.integrations.pytorch._met import MOST, Making, Met, hook, off, steps_of
 from trackway.integrations.pytorch._model import Names, about_model, about_optimizer
 from trackway.integrations.pytorch._schedule import Schedule
-from trackway.integrations.pytorch._track import Track
+from trackway.integrations.pytorch._track import Track, capturing
 
 __all__ = ["Watch", "watches"]
 
 _LOGS: Final = ("gradients", "parameters", "all", None)
 _UNKNOWN: Final = object()
 _LAST_WAIT_S: Final = 2.0
-_LAZY: Final = {"xla", "lazy"}
 
 
-class _Met:
-    """What a run has watched so far: the numbers given, and the last track of each optimizer."""
-
-    def __init__(self) -> None:
-        self.numbers: dict[tuple[str, str], int] = {}
-        self.tracks: weakref.WeakKeyDictionary[Optimizer, Track] = weakref.WeakKeyDictionary()
-
-    def number(self, what: str, prefix: str) -> int:
-        """How many of these there were before, and one more from now on."""
-        found = self.numbers.get((what, prefix), 0)
-        self.numbers[what, prefix] = found + 1
-        return found
-
-
-_met: weakref.WeakKeyDictionary[Run, _Met] = weakref.WeakKeyDictionary()
+_met: weakref.WeakKeyDictionary[Run, Met] = weakref.WeakKeyDictionary()
+"""Of the runs that have not ended: what is kept for them holds the run."""
 
 
 class Watch:
@@ -72,6 +58,7 @@ class Watch:
         update_ratio: bool,
         budget: float,
         prefix: str,
+        start: int | None,
     ) -> None:
         if log not in _LOGS:
             raise ArgumentError(f"log={log!r}: it is 'gradients', 'parameters', 'all' or None")
@@ -79,6 +66,8 @@ class Watch:
             raise ArgumentError(f"budget={budget!r}: it is a share of time, such as 0.01")
         if not models and not optimizers:
             raise ArgumentError("models=None: pass the model that is trained")
+        if start is not None and (type(start) is not int or start < 0):
+            raise ArgumentError(f"start={start!r}: it is a whole number of steps, 0 or more")
         self._handle = RunHandle("pytorch", run, prefix=prefix, every=1 if every is None else every)
         self.settings: dict[str, Any] = {
             "log": log,
@@ -92,6 +81,9 @@ class Watch:
         self._given = [weakref.ref(each) for each in optimizers]
         self._tracks: weakref.WeakKeyDictionary[Optimizer, Track | None]
         self._tracks = weakref.WeakKeyDictionary()
+        self._all: list[Track] = []
+        self._start = start
+        self._making = Making()
         self._handles: list[Any] = []
         self._process = os.getpid()
 
@@ -101,14 +93,14 @@ class Watch:
         handle = self._handle
         handle.ensure()
         run = handle.run
-        if run is None or _silent(run):
+        if run is None or _silent(run) or run._finished:
             return
         for each in list(watches.get(run, ())):
             if each._same(self):
                 each.close()
         watches.setdefault(run, []).append(self)
-        run._before_end.append(self._arrive)
-        met = _met.setdefault(run, _Met())
+        run._before_end.append(self._ended)
+        met = _met.setdefault(run, Met())
         for _, model in self._names.alive():
             number = met.number("model", handle.prefix)
             name = f"model{number}" if number else "model"
@@ -121,17 +113,14 @@ class Watch:
         self._configure()
 
     def _register(self) -> None:
-        after, before = _hook(self._stepped), _hook(self._steps)
-        moves = self.settings["update_ratio"] and self.settings["log"] is not None
+        after, before = hook(self._stepped), hook(self._steps)
         given = [optimizer for ref in self._given if (optimizer := ref()) is not None]
         for optimizer in given:
             self._handles.append(optimizer.register_step_post_hook(after))
-            if moves:
-                self._handles.append(optimizer.register_step_pre_hook(before))
+            self._handles.append(optimizer.register_step_pre_hook(before))
         if not given:
             self._handles.append(register_optimizer_step_post_hook(after))
-            if moves:
-                self._handles.append(register_optimizer_step_pre_hook(before))
+            self._handles.append(register_optimizer_step_pre_hook(before))
 
     def close(self, error: BaseException | None = None) -> None:
         """Stop watching; a run that was opened for it is finished, as failed if there is an error.
@@ -144,20 +133,35 @@ class Watch:
             run = self._handle.run
             if run is not None and self in watches.get(run, ()):
                 watches[run].remove(self)
-                run._before_end.remove(self._arrive)
+                run._before_end.remove(self._ended)
             self._handle.end(error)
+
+    def _ended(self) -> None:
+        """The run ends: nothing is hooked, and nothing holds it, from now on."""
+        run, prefix = self._handle.run, self._handle.prefix
+        self._disarm()
+        try:
+            self._arrive()
+        finally:
+            self._all = []
+            self._tracks.clear()
+            self._handle = RunHandle("pytorch", prefix=prefix)
+            if run is not None:
+                watches.pop(run, None)
+                _met.pop(run, None)
+                run._before_end.remove(self._ended)
 
     def _arrive(self) -> None:
         """Record what is on its way, before it is too late."""
         if os.getpid() == self._process:
-            for track in self._live():
+            for track in self._all:
                 track.harvest(_LAST_WAIT_S)
 
     def _disarm(self) -> None:
         handles, self._handles = self._handles, []
         for handle in handles:
             handle.remove()
-        for track in self._live():
+        for track in self._all:
             track.forget()
 
     def watches(self, optimizer: Optimizer) -> bool:
@@ -169,12 +173,16 @@ class Watch:
         return bool(self._names.held(optimizer))
 
     def _live(self) -> list[Track]:
-        return [track for track in self._tracks.values() if track is not None]
+        """The tracks of optimizers that exist."""
+        return [track for track in self._all if track.optimizer() is not None]
 
     def _same(self, other: Watch) -> bool:
-        """Whether it watches one of the models with one of the optimizers that the other does."""
+        """Whether it watches one of the models with one of the optimizers that the other does.
+
+        Those of the other one may be gone: then it watches none any more.
+        """
         models = {model for _, model in self._names.alive()}
-        mine, others = {r() for r in self._given}, {r() for r in other._given}
+        mine, others = {r() for r in self._given}, {r() for r in other._given} - {None}
         return (
             self._handle.prefix == other._handle.prefix
             and (bool(models & {m for _, m in other._names.alive()}))
@@ -185,18 +193,27 @@ class Watch:
 
     def _steps(self, optimizer: Optimizer) -> None:
         """A step is about to be made."""
+        under_way = self._making.under_way
+        if under_way and self._making.inside(optimizer):
+            under_way.append((id(optimizer), None, True))
+            return
         track: Any = self._tracks.get(optimizer, _UNKNOWN)
         if track is _UNKNOWN:
             track = self._meet(optimizer)
-        if isinstance(track, Track) and track.steps + 1 >= track.schedule.next_ratio:
+        under_way.append((id(optimizer), track, False))
+        if track is None:
+            return
+        if not track.begun:
+            self._count_from(track, optimizer)
+        if track.steps + 1 >= track.schedule.next_ratio:
             with guard("watch"):
                 track.before(optimizer)
 
     def _stepped(self, optimizer: Optimizer) -> None:
         """A step was made."""
-        track: Any = self._tracks.get(optimizer, _UNKNOWN)
-        if track is _UNKNOWN:
-            track = self._meet(optimizer)
+        if self._making.leaves(optimizer):
+            return
+        track = self._tracks.get(optimizer)
         if track is None:
             return
         track.steps += 1
@@ -208,6 +225,18 @@ class Watch:
                 track.skips(skip)
             if track.steps >= track.schedule.next and self._wanted():
                 track.after(optimizer)
+
+    def _count_from(self, track: Track, optimizer: Optimizer) -> None:
+        """How many steps it has made before the first one here."""
+        run = self._handle.run
+        if run is None or capturing():
+            return
+        track.begun = True
+        with guard("watch"):
+            if self._start is not None:
+                track.steps = self._start
+            else:
+                track.steps = steps_of(optimizer) or max(0, run._first_step - 1)
 
     def _wanted(self) -> bool:
         """Whether there still is a run to record into, and this process is one that records."""
@@ -229,26 +258,47 @@ class Watch:
             run = self._handle.run
             if run is None or _silent(run):
                 return None
-            self._names.learn()
-            held = self._names.held(optimizer)
-            if _off(optimizer):
+            met = _met.setdefault(run, Met())
+            given = [ref() for ref in self._given]
+            former = met.former(self._handle.prefix, optimizer, given)
+            if former is not None and former.optimizer() is not optimizer:
+                self._let_go(run, met.replace(former))
+            if former is not None and former in self._all:
+                former.renew(optimizer)
+                track = former
+            elif (found := self._track(run, met, optimizer, former)) is not None:
+                track = found
+            else:
                 return None
-            if held or any(ref() is optimizer for ref in self._given):
-                track = self._tracks[optimizer] = self._track(run, optimizer, held)
-                track.adapted = self._configure
-                track.sharing = lambda: max(1, len(self._live()))
-                self._describe(optimizer, track)
-                if not self._given:
-                    self._configure()
+            self._tracks[optimizer] = track
+            met.keep(self._handle.prefix, optimizer, track)
+            self._describe(optimizer, track)
+            if not self._given and track is not former:
+                self._configure()
         return self._tracks[optimizer]
 
-    def _track(self, run: Run, optimizer: Optimizer, held: list[str]) -> Track:
-        met = _met.setdefault(run, _Met())
-        former = met.tracks.get(optimizer)
+    def _let_go(self, run: Run, other: Optimizer | None) -> None:
+        """Another optimizer has taken the place of this one, wherever it is watched."""
+        if other is not None:
+            for each in watches.get(run, ()):
+                if each._handle.prefix == self._handle.prefix:
+                    each._tracks.pop(other, None)
+
+    def _track(
+        self, run: Run, met: Met, optimizer: Optimizer, former: Track | None
+    ) -> Track | None:
+        prefix = self._handle.prefix
+        self._names.learn()
+        held = self._names.held(optimizer)
+        if off(optimizer) or not (held or any(r() is optimizer for r in self._given)):
+            return None
         alone = held[0] if len(held) == 1 and self._names.trainable() > 1 else ""
         label = "" if former is None else former.label
         if former is None and not alone:
-            number = met.number("optimizer", self._handle.prefix)
+            if met.full(prefix):
+                note("watch", "optimizers", f"the first {MOST} optimizers of a run are watched.")
+                return None
+            number = met.number("optimizer", prefix)
             label = f"optimizer{number}" if number else ""
         track = Track(
             optimizer,
@@ -260,9 +310,11 @@ class Watch:
             gradients=self.settings["log"] in ("gradients", "all"),
             rows=not run.rank,
         )
-        if former is not None:
-            track.steps = former.steps
-        met.tracks[optimizer] = track
+        if former is not None and former.begun and self._start is None:
+            track.steps, track.begun = former.steps, True
+        track.adapted = self._configure
+        track.sharing = lambda: max(1, len(self._live()))
+        self._all.append(track)
         return track
 
     def _kinds(self) -> tuple[str, ...]:
@@ -277,12 +329,15 @@ class Watch:
     # -- what is said of it ----------------------------------------------------------------
 
     def _describe(self, optimizer: Optimizer, track: Track) -> None:
-        name = track.label or "optimizer"
-        if not track.alone:
-            self._state(name, about_optimizer(optimizer))
-        elif sum(t.alone != "" for t in self._live()) == 1:
-            about = {**about_optimizer(optimizer), "per_parameter": True}
-            self._state(name, about)
+        """What it is; of many that follow each other, that of the first ones."""
+        if track.described >= MOST:
+            return
+        about = about_optimizer(optimizer)
+        if track.alone:
+            about["per_parameter"] = True
+        if about != track.about and (not track.alone or track is self._all[0]):
+            track.about, track.described = about, track.described + 1
+            self._state(track.label or "optimizer", about)
 
     def _configure(self) -> None:
         """The settings, and how often what is read at present."""
@@ -339,34 +394,6 @@ class _Copied:
 def _silent(run: Run) -> bool:
     """Whether this process records nothing: it is not rank zero."""
     return run.disabled or (process_rank() > 0 and not run._settings.all_ranks)
-
-
-def _off(optimizer: Optimizer) -> bool:
-    """Whether its parameters are computed when they are looked at: that would cut the graph."""
-    types = {p.device.type for group in optimizer.param_groups for p in group["params"]}
-    found = sorted(types & _LAZY)
-    if found:
-        note("watch", found[0], f"models on {found[0]} devices are not watched.")
-    return bool(found)
-
-
-def _hook(call: Callable[[Optimizer], None]) -> Callable[[Optimizer, Any, Any], None]:
-    """The hook. Where a step is compiled it stays outside; elsewhere that costs nothing."""
-    outside = torch.compiler.disable(call)
-
-    def hook(optimizer: Optimizer, args: Any, kwargs: Any) -> None:
-        if torch.compiler.is_compiling():
-            outside(optimizer)
-        else:
-            call(optimizer)
-
-    if torch.__version__ < "2.6":  # after a graph break, older ones compile what is called here
-
-        def always(optimizer: Optimizer, args: Any, kwargs: Any) -> None:
-            outside(optimizer)
-
-        return always
-    return hook
 
 
 watches: weakref.WeakKeyDictionary[Run, list[Watch]] = weakref.WeakKeyDictionary()

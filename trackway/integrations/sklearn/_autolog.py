@@ -6,7 +6,9 @@ from types import ModuleType
 
 from trackway.integrations._patch import Patches
 
-__all__ = ["patch"]
+__all__ = ["OPTIONS", "patch"]
+
+OPTIONS: frozenset[str] = frozenset({"every", "prefix", "training_score"})
 
 
 def patch(patches: Patches, module: ModuleType) -> None:

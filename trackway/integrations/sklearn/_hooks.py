@@ -10,6 +10,7 @@ Versions: ``_versions.py``.
 
 from __future__ import annotations
 
+import copy
 import threading
 import time
 import weakref
@@ -19,10 +20,9 @@ from types import TracebackType
 from typing import Any, Final
 
 from trackway.core._guard import guard
-from trackway.core.current import open_runs
 from trackway.core.run import Run
 from trackway.errors import ArgumentError
-from trackway.integrations._base import RunHandle, requires, searching
+from trackway.integrations._base import RunHandle, joinable, requires, searching
 from trackway.integrations.sklearn import _records
 from trackway.integrations.sklearn._install import FUNCTIONS, begin_watching, end_watching
 from trackway.integrations.sklearn._others import recorded_elsewhere
@@ -74,6 +74,8 @@ class watch:  # noqa: N801 - reads as a statement: ``with watch():``
         self._error: BaseException | None = None
         self._last: Callable[[], Any] = _nothing
         self._lock = threading.RLock()
+        self._threads: threading.local | None = None
+        self._others: weakref.WeakSet[watch] = weakref.WeakSet()
 
     # -- from when to when -----------------------------------------------------------------
 
@@ -86,13 +88,30 @@ class watch:  # noqa: N801 - reads as a statement: ``with watch():``
     def close(self) -> None:
         """Record no more, and end the run if it was opened here."""
         end_watching(self)
-        with guard("sklearn"):
-            self._handle.end()
+        for each in (self, *self._others):
+            with guard("sklearn"):
+                each._handle.end()
 
     def _opened_by_autolog(self) -> watch:
-        """Open for all trainings to come: a run of its own lasts as long as one of them."""
+        """Open for all trainings to come: a run of its own lasts as long as one of them.
+
+        Trainings in several threads at once have a run each: each thread has a copy of this.
+        """
         self.standing = True
+        self._threads = threading.local()
         return self.open()
+
+    def _here(self) -> watch:
+        """What watches in this thread."""
+        if self._threads is None:
+            return self
+        mine: watch | None = getattr(self._threads, "watch", None)
+        if mine is None:
+            mine = self._threads.watch = copy.copy(self)
+            mine._handle = copy.deepcopy(self._handle)
+            mine.standing = True
+            self._others.add(mine)
+        return mine
 
     def __enter__(self) -> watch:
         return self.open()
@@ -109,10 +128,13 @@ class watch:  # noqa: N801 - reads as a statement: ``with watch():``
 
     def __getstate__(self) -> dict[str, Any]:
         fresh = {"_lock": None, "_last": None, "_error": None, "_calls": 0, "thread": 0}
-        return {**self.__dict__, **fresh, "standing": False}
+        alone = {"_threads": None, "_others": None}
+        return {**self.__dict__, **fresh, **alone, "standing": False}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state, _lock=threading.RLock(), _last=_nothing)
+        self.__dict__.update(
+            state, _lock=threading.RLock(), _last=_nothing, _others=weakref.WeakSet()
+        )
 
     # -- one call --------------------------------------------------------------------------
 
@@ -120,6 +142,8 @@ class watch:  # noqa: N801 - reads as a statement: ``with watch():``
         self, original: Callable[..., Any], name: str, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Any:
         """Call the original, exactly once, and record it."""
+        if self._threads is not None:
+            return self._here().outermost(original, name, args, kwargs)
         record: _records.Record | None = None
         with guard("sklearn"):
             record = self._begun(name, args, kwargs)
@@ -178,7 +202,7 @@ class watch:  # noqa: N801 - reads as a statement: ``with watch():``
         """Whether there is a run to record into."""
         if self._calls == 0 and self._handle.run is not None:
             self._settle(subject, name)
-        if self._handle.run is None and self.standing and not open_runs():
+        if self._handle.run is None and self.standing and not joinable():
             # A scaler alone is no training: it is recorded where a run is open, and opens none.
             trains = is_function or any(hasattr(type(subject), each) for each in _PREDICTS)
             return trains and self._handle.ensure()
@@ -190,7 +214,7 @@ class watch:  # noqa: N801 - reads as a statement: ``with watch():``
         if self._handle.owns:
             goes_on = not self.standing or (name == "partial_fit" and self._last() is subject)
         else:
-            goes_on = self._given is not None or open_runs()[-1:] == [run]
+            goes_on = self._given is not None or joinable()[-1:] == [run]
         if run is None or run._finished or not goes_on:
             self._handle.end()
 

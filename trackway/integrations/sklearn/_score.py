@@ -2,28 +2,54 @@
 
 from __future__ import annotations
 
-import random
-import threading
 import time
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-__all__ = ["Scoring", "generators_kept", "quiet"]
+from trackway.integrations.sklearn._values import learner
+
+__all__ = ["Scoring"]
 
 ROWS: Final = 1000
 """On how many rows, evenly spaced over the training data, the score is taken at most."""
 
 SHARE = 0.005
-"""The share of the time of all fits so far that all scores so far may have taken."""
+"""The share of a fit's own time that its score may take."""
+
+LEAST_ROWS: Final = 32
+"""On fewer rows (where there are more) a score says too little."""
 
 FIRST_S: Final = 0.001
-"""What the first score of a class is expected to take: so fits of 0.2 s come before it."""
+"""What a score takes at least, before anything is known: so fits of less than 0.2 s have none."""
 
-_PROBE: Final = 32
+_PART_S: Final = 2e-4
+_NUMBER_S: Final = 1e-9
+"""What a member of an ensemble, and a number that was learned, takes of a prediction at least."""
 
-_warnings_lock = threading.Lock()
+_MEASURE_S: Final = 2e-4
+"""What is kept back for the measure itself."""
+
+_GROWTH: Final = 8
+
+_DRAWS: Final = frozenset(
+    {
+        "DictionaryLearning",
+        "DummyClassifier",
+        "DummyRegressor",
+        "IterativeImputer",
+        "MiniBatchDictionaryLearning",
+        "MiniBatchNMF",
+        "NMF",
+        "SparseCoder",
+    }
+)
+"""What draws numbers, or may, when it predicts or transforms."""
+
+_ACCURACY: Final = ("KNeighborsClassifier", "RadiusNeighborsClassifier")
+"""Classifiers with a ``score`` of their own that is the accuracy all the same."""
+
+_BULK: Final = 64
+"""A call of an ensemble of trees takes twice as long as for one row with about as many rows."""
 
 
 class Scoring:
@@ -35,40 +61,86 @@ class Scoring:
 
     def __init__(self, wanted: bool) -> None:
         self._wanted = wanted
-        self._fit_s = 0.0
-        self._score_s = 0.0
-        self._costs: dict[type, float] = {}
+        self._least_s: dict[type, float] = {}
 
     def score(self, estimator: Any, data: Any, target: Any, fit_s: float) -> float | None:
-        """``estimator.score`` on rows of its training data; None where that is not cheap."""
-        self._fit_s += fit_s
+        """What ``estimator.score`` says of rows of its training data; None if that is not cheap."""
+        started = time.perf_counter()
+        kind, budget_s = type(estimator), SHARE * fit_s
         if not self._wanted or data is None or target is None:
             return None
-        kind = type(estimator)
-        left_s = SHARE * self._fit_s - self._score_s
-        if left_s < self._costs.get(kind, FIRST_S):
+        if budget_s < self._least_s.get(kind, FIRST_S) or budget_s < _expected_s(estimator):
             return None
-        started = time.perf_counter()
-        try:
-            if not _is_quiet(estimator):
-                return None
-            with generators_kept(), quiet():
-                return _on_rows(estimator, data, target, left_s)
-        finally:
-            self._costs[kind] = time.perf_counter() - started
-            self._score_s += self._costs[kind]
+        measure = _measure(estimator)
+        if measure is None:
+            return None
+        found = _on_rows(estimator, data, target, measure, started + budget_s - _MEASURE_S)
+        if found is None:
+            # Nothing came of it, so the next attempt has to have twice as much to spend.
+            self._least_s[kind] = 2 * max(budget_s, time.perf_counter() - started)
+        return found
+
+
+def _expected_s(estimator: Any) -> float:
+    """What a prediction takes at least, by the size of what was learned."""
+    held = getattr(learner(estimator), "__dict__", {})
+    parts = max((len(held[n]) for n in ("estimators_", "_predictors") if n in held), default=0)
+    numbers = sum(getattr(value, "size", 0) for value in held.values() if _is_array(value))
+    return FIRST_S + parts * _PART_S + numbers * _NUMBER_S
+
+
+def _has_trees(estimator: Any) -> bool:
+    """Whether it asks many trees, so that a call is dear and a row is cheap."""
+    learned = learner(estimator)
+    members = getattr(learned, "estimators_", ())
+    return hasattr(learned, "_predictors") or (len(members) > 0 and hasattr(_one(members), "tree_"))
+
+
+def _one(members: Any) -> Any:
+    return members[0] if isinstance(members, list) else getattr(members, "flat", [None])[0]
+
+
+def _is_array(value: Any) -> bool:
+    return type(value).__name__ == "ndarray"
+
+
+# -- of what --------------------------------------------------------------------------------
+
+
+def _measure(estimator: Any) -> Callable[[Any, Any], float] | None:
+    """What its ``score`` computes of truth and predictions; None where asking leaves a trace.
+
+    Predicting must draw no number, print nothing and call nobody's code. That is known of
+    scikit-learn's own classifiers and regressors, whose parameters say it.
+    """
+    from sklearn.base import ClassifierMixin, RegressorMixin, is_classifier, is_regressor
+
+    learned = learner(estimator)
+    scores = getattr(type(learned), "score", None)
+    if hasattr(estimator, "cv_results_") or not _is_own(learned):
+        return None
+    plain = scores is ClassifierMixin.score or type(learned).__name__ in _ACCURACY
+    if is_classifier(estimator) and plain:
+        measure = _accuracy
+    elif is_regressor(estimator) and scores is RegressorMixin.score:
+        measure = _r2
+    else:
+        return None
+    return measure if _is_quiet(estimator) else None
+
+
+def _accuracy(truth: Any, predicted: Any) -> float:
+    return float((truth == predicted).mean())
+
+
+def _r2(truth: Any, predicted: Any) -> float:
+    from sklearn.metrics import r2_score
+
+    return float(r2_score(truth, predicted))
 
 
 def _is_quiet(estimator: Any) -> bool:
-    """Whether predicting draws no number, prints nothing and calls nobody's code.
-
-    That is known of scikit-learn's own classifiers and regressors, whose parameters say it.
-    """
-    from sklearn.base import is_classifier, is_regressor
-
-    if not _is_own(estimator) or hasattr(estimator, "cv_results_"):
-        return False
-    if not is_classifier(estimator) and not is_regressor(estimator):
+    if not _is_own(estimator):
         return False
     found = estimator.get_params(deep=True)
     of = {"verbose": False, "n_jobs": False}
@@ -81,8 +153,8 @@ def _is_quiet(estimator: Any) -> bool:
 
 
 def _is_own(estimator: Any) -> bool:
-    kind: type = type(estimator)
-    return kind.__module__.startswith("sklearn.") and not kind.__name__.startswith("Dummy")
+    kind = type(estimator)
+    return kind.__module__.startswith("sklearn.") and kind.__name__ not in _DRAWS
 
 
 def _is_tame(value: Any) -> bool:
@@ -90,49 +162,53 @@ def _is_tame(value: Any) -> bool:
         return _is_own(value)
     if isinstance(value, (list, tuple)):
         return all(_is_tame(item) for item in value)
-    if callable(value):
-        module = str(getattr(value, "__module__", None))
-        return module.partition(".")[0] in ("sklearn", "numpy", "scipy")
+    if isinstance(value, Mapping):
+        return all(_is_tame(item) for item in value.values())
+    if callable(value) and not isinstance(value, type):
+        return str(getattr(value, "__module__", None)).startswith("sklearn.")
     return type(value).__name__ not in ("RandomState", "Generator")
 
 
-@contextmanager
-def generators_kept() -> Iterator[None]:
-    """The global generators of random numbers are afterwards what they were before."""
-    import numpy as np
-
-    numbers, states = random.getstate(), np.random.get_state()
-    try:
-        yield
-    finally:
-        random.setstate(numbers)
-        np.random.set_state(states)
+# -- on what --------------------------------------------------------------------------------
 
 
-@contextmanager
-def quiet() -> Iterator[None]:
-    """No warning of what we compute reaches the program."""
-    with _warnings_lock, warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield
+def _on_rows(
+    estimator: Any,
+    data: Any,
+    target: Any,
+    measure: Callable[[Any, Any], float],
+    until: float,
+) -> float | None:
+    """The score on as many rows as are predicted until then; None where those are too few.
 
-
-def _on_rows(estimator: Any, data: Any, target: Any, left_s: float) -> float | None:
-    """The score on as many rows as can be predicted in the time that is left."""
+    First one row is predicted, then some more if there seems to be time for them, and so on: the
+    time is known before it is spent. Whatever their number, they lie all over the data.
+    """
     import numpy as np
     from sklearn.utils import _safe_indexing
 
     total = data.shape[0] if hasattr(data, "shape") else len(data)
-    if total < 2:
+    if total < 2 or getattr(data, "format", "csr") != "csr":  # rows of other sparse ones are dear
         return None
-    rows = min(total, ROWS)
-    if rows > _PROBE:
-        started = time.perf_counter()
-        estimator.predict(_safe_indexing(data, np.arange(_PROBE)))
-        each = (time.perf_counter() - started) / _PROBE
-        rows = max(_PROBE, min(rows, int(left_s / max(each, 1e-9)) - _PROBE))
-    if rows < total:
-        chosen = np.linspace(0, total - 1, rows).astype(np.intp)
-        data, target = _safe_indexing(data, chosen), _safe_indexing(target, chosen)
-    score: float = float(estimator.score(data, target))
-    return score
+    chosen = np.linspace(0, total - 1, min(total, ROWS)).astype(np.intp)
+    order = np.random.RandomState(0).permutation(len(chosen))
+    bulk = _BULK if _has_trees(estimator) else 0
+    least = min(LEAST_ROWS, len(chosen))
+    parts: list[Any] = []
+    done, last, rows = 0, 0, 1
+    with np.errstate(all="ignore"):
+        while rows:
+            part = chosen[order[done : done + rows]]
+            started = time.perf_counter()
+            parts.append(estimator.predict(_safe_indexing(data, part)))
+            now = time.perf_counter()
+            done, last = done + rows, rows
+            each_s = max((now - started) / (last + bulk), 1e-9)
+            wanted = min(max(last, bulk) * _GROWTH, len(chosen) - done)
+            rows = max(0, min(int((until - now) / each_s) - bulk, wanted))
+            if rows < wanted and done + rows < least:
+                return None
+    place = np.argsort(order[:done])
+    truth = np.asarray(_safe_indexing(target, chosen[order[:done][place]]))
+    predicted = np.concatenate(parts)[place]
+    return measure(truth, predicted) if truth.shape == predicted.shape else None
