@@ -58,7 +58,7 @@ FRAMEWORKS: Final[dict[str, Framework]] = {
             ("lightning.pytorch.trainer.trainer", "pytorch_lightning.trainer.trainer"),
         ),
         Framework(
-            "keras", ("keras",), ("keras",), "3.4", "3.15.1", ("keras.src.callbacks.callback_list",)
+            "keras", ("keras",), ("keras",), "3.9", "3.15.1", ("keras.src.callbacks.callback_list",)
         ),
         Framework(
             "huggingface",
@@ -86,7 +86,7 @@ FRAMEWORKS: Final[dict[str, Framework]] = {
             ("xgboost.callback",),
         ),
         Framework("lightgbm", ("lightgbm",), ("lightgbm",), "4.0", "4.7.0", ("lightgbm.engine",)),
-        Framework("catboost", ("catboost",), ("catboost",), "1.2", "1.2.10", ("catboost.core",)),
+        Framework("catboost", ("catboost",), ("catboost",), "1.2.2", "1.2.10", ("catboost.core",)),
         Framework("optuna", ("optuna",), ("optuna",), "3.6", "5.0.0", ("optuna.study.study",)),
     )
 }

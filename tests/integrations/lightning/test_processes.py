@@ -58,10 +58,9 @@ def test_one_run_for_all_ranks(
     assert {event.fields["epoch"] for event in run.events("checkpoint")} == {0, 1}
 
 
-@pytest.mark.parametrize("strategy", ["ddp_spawn", "ddp_fork"])
-def test_open_run_and_exception(tmp_path: Path, root: Path, strategy: str) -> None:
+def test_open_run_and_exception(tmp_path: Path, root: Path) -> None:
     """A run that is open takes the rows and stays open; an exception ends a run of its own."""
-    program("-m", "tests.integrations.lightning._training", "twice", strategy, str(tmp_path))
+    program("-m", "tests.integrations.lightning._training", "twice", "ddp_fork", str(tmp_path))
     failed, mine = tw.Api(root).runs("p")
     assert (mine.name, mine.state) == ("mine", "finished")
     assert len(mine.attempts) == 1

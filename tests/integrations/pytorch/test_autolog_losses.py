@@ -28,7 +28,7 @@ def loops(quiet_runs: Path) -> Iterator[None]:
     tw.autolog.disable()
 
 
-def rows(run: StoredRun, name: str = "loss") -> list[tuple[int, float]]:
+def rows(run: StoredRun, name: str = "loss") -> list[Any]:
     """(step, value) of a metric, every arrival."""
     metric = run.history(name, repeats="all")[name]
     return list(zip(metric.steps.tolist(), metric.values.tolist(), strict=True))
@@ -118,7 +118,7 @@ def test_cleared_without_a_step(stored: Stored, owner: str, to_none: bool) -> No
     assert rows(stored()) == [(1, loss.item())]
 
 
-class Ahead(torch.optim.Optimizer):  # type: ignore[misc]
+class Ahead(torch.optim.Optimizer):  # type: ignore[name-defined]
     """An optimizer that has another one make its steps."""
 
     def __init__(self, base: Any) -> None:

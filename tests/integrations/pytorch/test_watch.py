@@ -518,6 +518,8 @@ def test_runs_after_runs(begin: Begin) -> None:
         optimizer = torch.optim.SGD(model.parameters(), 0.1)
         kept.append(run.watch(model, optimizer if index % 4 == 0 else None))
         train(model, optimizer, 2)
+        if index % 4 == 1:
+            kept[-1].close()
         run.finish()
         assert not optimizer._optimizer_step_post_hooks
         assert not optimizer._optimizer_step_pre_hooks

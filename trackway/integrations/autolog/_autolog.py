@@ -140,7 +140,9 @@ def _check(name: str, options: Mapping[str, Any]) -> None:
         told = f"autolog: {name}={options!r}: it is True, False or a mapping of arguments"
         raise ArgumentError(told) from None
     if unknown:
-        raise ArgumentError(f"autolog: {name} has no arguments {unknown}; there are {sorted(known)}")
+        raise ArgumentError(
+            f"autolog: {name} has no arguments {unknown}; there are {sorted(known)}"
+        )
     every, prefix = options.get("every", 1), options.get("prefix", "")
     if type(every) is not int or every < 1:
         raise ArgumentError(f"autolog: {name}: every={every!r}: it is a whole number, 1 or more")

@@ -172,7 +172,9 @@ class Session:
         waiting, self.waiting = self.waiting, None
         if waiting is not None:
             self.handle.configure(hyperparameters(waiting))
-        self._tell("lightning", trainer_facts(trainer))
+        if trainer.training or "lightning" not in self._told:
+            # A test after the training would tell of learning rates as they have become.
+            self._tell("lightning", trainer_facts(trainer))
         facts = model_facts(module)
         if self._told.get("model") != facts:
             self._told["model"] = facts

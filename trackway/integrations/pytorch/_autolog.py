@@ -10,23 +10,31 @@ While a framework trains whose integration records, all of this is silent.
 from __future__ import annotations
 
 import functools
+import os
 import sys
+import threading
 from collections.abc import Callable
 from types import CodeType, ModuleType
 from typing import TYPE_CHECKING, Any, Final
+from weakref import WeakSet
 
+from trackway.core import current
 from trackway.core._guard import attempt, guard
 from trackway.integrations._patch import Call, Patches
 
 if TYPE_CHECKING:
+    from trackway.core.run import Run
     from trackway.integrations.pytorch._loop import Loops
 
-__all__ = ["INHERITED", "OPTIONS", "patch"]
+__all__ = ["INHERITED", "OPTIONS", "inherited", "patch"]
 
 OPTIONS: frozenset[str] = frozenset({"every", "prefix"})
 
 INHERITED: Final = "trackway_run_open"
 """In the configuration of a process of ``multiprocessing``: its parent had a run open."""
+
+inherited: WeakSet[Run] = WeakSet()
+"""Runs that were open in the process from which this one was forked."""
 
 _SCALER: Final = "torch.amp.grad_scaler"
 _PLACES: Final = {
@@ -35,6 +43,14 @@ _PLACES: Final = {
     "start": ("multiprocessing.process", "BaseProcess"),
 }
 """What may be loaded after the optimizers: the method, its module and class."""
+
+
+def _after_fork() -> None:
+    inherited.update(current._open)
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
 
 
 def patch(patches: Patches, module: ModuleType) -> None:
@@ -121,13 +137,18 @@ class _Points:
         self._patches = patches
         self._loops: Loops | None = None
         self._waiting = dict(_PLACES)
+        self._lock = threading.Lock()  # of two threads one makes the loops
 
     @property
     def loops(self) -> Loops:
         if self._loops is None:
             from trackway.integrations.pytorch._loop import Loops
 
-            self._loops = Loops(self._patches.options)
+            with self._lock:
+                made = self._loops
+                if made is None:
+                    made = self._loops = Loops(self._patches.options)
+            return made
         return self._loops
 
     def complete(self) -> None:
@@ -185,8 +206,6 @@ class _Points:
 
     def starting(self, call: Call) -> None:
         """A process is to be started: it is told whether a run is open here."""
-        from trackway.core import current
-
         if current.open_runs():
             call.args[0]._config[INHERITED] = True
 

@@ -18,7 +18,7 @@ from trackway.core import current
 from trackway.core._guard import guard, note
 from trackway.core.run import Run
 from trackway.integrations._base import RunHandle, training_under_way
-from trackway.integrations.pytorch._autolog import INHERITED
+from trackway.integrations.pytorch._autolog import INHERITED, inherited
 from trackway.integrations.pytorch._losses import (
     Backward,
     Optimizer,
@@ -28,7 +28,7 @@ from trackway.integrations.pytorch._losses import (
     value_of,
 )
 from trackway.integrations.pytorch._model import about_optimizer
-from trackway.integrations.pytorch._series import Series, Value, last_step, steps_made
+from trackway.integrations.pytorch._series import Series, Value, steps_made
 
 __all__ = ["Loops"]
 
@@ -64,7 +64,6 @@ class Loops:
         self._optimizers: dict[int, Optimizer] = {}
         self._gone: dict[int, ref[torch.optim.Optimizer]] = {}
         self._joined: WeakKeyDictionary[Run, _Joined] = WeakKeyDictionary()
-        self._inherited: WeakSet[Run] = WeakSet()
         self._inherits = _parent_records()
         self._local = threading.local()
         self._lock = threading.RLock()  # while gradients are looked at, and a thread begins
@@ -77,8 +76,7 @@ class Loops:
         """In a forked child: what is open here is the parent's."""
         self._local = threading.local()
         self._lock = threading.RLock()
-        self._inherited = WeakSet(current._open)
-        self._inherits = self._inherits or bool(current._open)
+        self._inherits = _parent_records()
         self._several, self._first = False, None
         self._running = []
         for each in list(self._optimizers.values()):
@@ -253,13 +251,13 @@ class Loops:
     def _join(self, thread: Thread) -> RunHandle | None:
         """The run that is current in this thread, else one of our own, until the program ends."""
         run = current._last()
-        if self._inherits and (run is None or run in self._inherited):
+        if self._inherits and (run is None or run in inherited):
             return None
         handle = thread.handle
         if handle is None or run is None or run is not handle.run:
             with self._lock:  # of two threads one opens a run
                 handle = thread.handle = RunHandle("pytorch", **self._options)
-                handle.ensure()
+                handle.begin(ends=False)  # other threads may join it
                 if handle.run is not None and handle.run not in self._joined:
                     beside = self._plain and not handle.owns
                     self._joined[handle.run] = _Joined(_BESIDE if beside else handle.prefix)
@@ -285,7 +283,7 @@ class Loops:
             if not len(each.series):
                 steps = max(0, steps_made(optimizer) - 1)
             if steps == 0 and run.attempt > 1:
-                steps = last_step(run, start)
+                steps = max(0, run._first_step - 1)
         found = each.series[run] = Series(start, steps)
         if not _is_watched(optimizer):
             handle.configure_at(("pytorch", name), about_optimizer(optimizer))
@@ -307,6 +305,8 @@ if hasattr(os, "register_at_fork"):
 def _parent_records() -> bool:
     """Whether the program that has started this process had a run open."""
     process: Any = sys.modules.get("multiprocessing.process")
+    if current._open and len(inherited):
+        return True
     return process is not None and bool(process.current_process()._config.get(INHERITED))
 
 

@@ -13,9 +13,11 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from trackway.core._guard import note
+from trackway.core._settings import process_rank
+from trackway.core.run import Run
 from trackway.integrations.pytorch._track import Track
 
-__all__ = ["MOST", "Making", "Met", "hook", "off", "parameters_of", "steps_of"]
+__all__ = ["MOST", "Copied", "Making", "Met", "hook", "off", "parameters_of", "silent", "steps_of"]
 
 MOST: Final = 16
 """Optimizers of a run that have names of their own, of one prefix."""
@@ -140,7 +142,22 @@ class Making(threading.local):
         return False
 
 
-# -- the hooks of all optimizers -------------------------------------------------------------
+class Copied:
+    """What remains of a ``Watch`` in a copy."""
+
+    def __init__(self, settings: dict[str, Any]) -> None:
+        self.settings = settings
+
+    def close(self) -> None:
+        """Do nothing."""
+
+
+# -- what is hooked, and how -------------------------------------------------------------
+
+
+def silent(run: Run) -> bool:
+    """Whether this process records nothing: it is not rank zero."""
+    return run.disabled or (process_rank() > 0 and not run._settings.all_ranks)
 
 
 def off(optimizer: Optimizer) -> bool:

@@ -8,13 +8,12 @@ from typing import Any, Final
 import torch
 from torch import Tensor
 
-from trackway.core.run import Run
 from trackway.integrations._base import named
 from trackway.integrations.pytorch._model import rates
 from trackway.integrations.pytorch._read import norms, placed, prepare
 from trackway.integrations.pytorch._schedule import Schedule
 
-__all__ = ["Series", "Value", "last_step", "steps_made"]
+__all__ = ["Series", "Value", "steps_made"]
 
 _BUDGET: Final = 0.01
 
@@ -109,18 +108,6 @@ def steps_made(optimizer: torch.optim.Optimizer) -> int:
         elif isinstance(step, int):
             most = max(most, step)
     return most
-
-
-def last_step(run: Run, start: str) -> int:
-    """The last step of an optimizer that the run's earlier attempts have recorded; 0 if none."""
-    from trackway.api import Api
-
-    stored = Api(run.root).run(f"{run.project}/{run.id}")
-    known = set(stored.keys())
-    names = [start + name for name in ("lr", "lr/0", "loss", "step_s") if start + name in known]
-    found = stored.history(*names) if names else {}
-    steps = [metric.steps.max() for metric in found.values() if len(metric.steps)]
-    return max(map(int, steps), default=0)
 
 
 def _norm(optimizer: torch.optim.Optimizer) -> Value | None:

@@ -17,12 +17,20 @@ from torch.optim.optimizer import (
 )
 
 from trackway.core._guard import guard, note
-from trackway.core._settings import process_rank
 from trackway.core.records import record_model
 from trackway.core.run import Run
 from trackway.errors import ArgumentError
 from trackway.integrations._base import RunHandle, named
-from trackway.integrations.pytorch._met import MOST, Making, Met, hook, off, steps_of
+from trackway.integrations.pytorch._met import (
+    MOST,
+    Copied,
+    Making,
+    Met,
+    hook,
+    off,
+    silent,
+    steps_of,
+)
 from trackway.integrations.pytorch._model import Names, about_model, about_optimizer
 from trackway.integrations.pytorch._schedule import Schedule
 from trackway.integrations.pytorch._track import Track, capturing
@@ -93,14 +101,13 @@ class Watch:
         handle = self._handle
         handle.ensure()
         run = handle.run
-        if run is None or _silent(run) or run._finished:
+        if run is None or silent(run) or run._finished:
             return
         for each in list(watches.get(run, ())):
             if each._same(self):
                 each.close()
         watches.setdefault(run, []).append(self)
-        run._before_end.append(self._ended)
-        met = _met.setdefault(run, Met())
+        met = _met_of(run)
         for _, model in self._names.alive():
             number = met.number("model", handle.prefix)
             name = f"model{number}" if number else "model"
@@ -128,28 +135,22 @@ class Watch:
         A second call does nothing.
         """
         with guard("watch"):
-            self._disarm()
-            self._arrive()
-            run = self._handle.run
-            if run is not None and self in watches.get(run, ()):
-                watches[run].remove(self)
-                run._before_end.remove(self._ended)
-            self._handle.end(error)
+            self._leave().end(error)
 
-    def _ended(self) -> None:
-        """The run ends: nothing is hooked, and nothing holds it, from now on."""
-        run, prefix = self._handle.run, self._handle.prefix
+    def _leave(self) -> RunHandle:
+        """Nothing is hooked, and nothing here holds the run, from now on; returns what held it."""
+        handle = self._handle
         self._disarm()
         try:
             self._arrive()
         finally:
             self._all = []
             self._tracks.clear()
-            self._handle = RunHandle("pytorch", prefix=prefix)
-            if run is not None:
-                watches.pop(run, None)
-                _met.pop(run, None)
-                run._before_end.remove(self._ended)
+            self._handle = RunHandle("pytorch", prefix=handle.prefix)
+            run = handle.run
+            if run is not None and self in watches.get(run, ()):
+                watches[run].remove(self)
+        return handle
 
     def _arrive(self) -> None:
         """Record what is on its way, before it is too late."""
@@ -177,10 +178,7 @@ class Watch:
         return [track for track in self._all if track.optimizer() is not None]
 
     def _same(self, other: Watch) -> bool:
-        """Whether it watches one of the models with one of the optimizers that the other does.
-
-        Those of the other one may be gone: then it watches none any more.
-        """
+        """Whether it watches a model with an optimizer that the other does, whose may be gone."""
         models = {model for _, model in self._names.alive()}
         mine, others = {r() for r in self._given}, {r() for r in other._given} - {None}
         return (
@@ -246,7 +244,7 @@ class Watch:
             return False
         if os.getpid() != self._process:
             self._process = os.getpid()
-            if _silent(run):
+            if silent(run):
                 self._disarm()
                 return False
         return True
@@ -256,20 +254,18 @@ class Watch:
         self._tracks[optimizer] = None
         with guard("watch"):
             run = self._handle.run
-            if run is None or _silent(run):
+            if run is None or run._finished or silent(run):
                 return None
-            met = _met.setdefault(run, Met())
+            met = _met_of(run)
             given = [ref() for ref in self._given]
             former = met.former(self._handle.prefix, optimizer, given)
             if former is not None and former.optimizer() is not optimizer:
                 self._let_go(run, met.replace(former))
-            if former is not None and former in self._all:
-                former.renew(optimizer)
-                track = former
-            elif (found := self._track(run, met, optimizer, former)) is not None:
-                track = found
-            else:
+            ours = former is not None and former in self._all
+            track = former if ours else self._track(run, met, optimizer, former)
+            if track is None:
                 return None
+            track.renew(optimizer)
             self._tracks[optimizer] = track
             met.keep(self._handle.prefix, optimizer, track)
             self._describe(optimizer, track)
@@ -376,24 +372,27 @@ class Watch:
     ) -> None:
         self.close(error)
 
-    def __reduce__(self) -> tuple[Callable[..., _Copied], tuple[dict[str, Any]]]:
+    def __reduce__(self) -> tuple[Callable[..., Copied], tuple[dict[str, Any]]]:
         """A copy watches nothing: whatever holds one can be pickled and copied."""
-        return _Copied, (dict(self.settings),)
+        return Copied, (dict(self.settings),)
 
 
-class _Copied:
-    """What remains of a ``Watch`` in a copy."""
+def _met_of(run: Run) -> Met:
+    """What the run has met; until it ends, which ends all that watches for it."""
+    found = _met.get(run)
+    if found is None:
+        found = _met[run] = Met()
+        run._before_end.append(lambda: _ended(run))
+    return found
 
-    def __init__(self, settings: dict[str, Any]) -> None:
-        self.settings = settings
 
-    def close(self) -> None:
-        """Do nothing."""
-
-
-def _silent(run: Run) -> bool:
-    """Whether this process records nothing: it is not rank zero."""
-    return run.disabled or (process_rank() > 0 and not run._settings.all_ranks)
+def _ended(run: Run) -> None:
+    """Nothing holds the run any more."""
+    for each in list(watches.get(run, ())):
+        with guard("watch"):
+            each._leave()
+    watches.pop(run, None)
+    _met.pop(run, None)
 
 
 watches: weakref.WeakKeyDictionary[Run, list[Watch]] = weakref.WeakKeyDictionary()
