@@ -72,7 +72,7 @@ FRAMEWORKS: Final[dict[str, Framework]] = {
             "accelerate",
             ("accelerate",),
             ("accelerate",),
-            "1.0",
+            "1.15",
             "1.15.0",
             ("accelerate.tracking",),
         ),

@@ -53,6 +53,11 @@ class TestHuggingface(IntegrationContract):
         """The same one for every training of a test."""
         self.folder = tmp_path / "out"
 
+    def config_of(self, run: StoredRun) -> dict[str, Any]:
+        """Without the folder for TensorBoard, which older versions name by the time of day."""
+        config = run.config
+        return {**config, "args": {**config["args"], "logging_dir": None}}
+
     def hook(self, **options: Any) -> Any:
         """The callback."""
         return TrackwayCallback(**options)
@@ -199,9 +204,10 @@ def test_evaluation_alone(tmp_path: Path, stored: Callable[..., StoredRun], root
     predicted = made.predict(DATA[:3])
     (run,) = tw.Api(root).runs("p")
     assert run.state == "finished"
+    # Versions before 5.1 tell no epoch where nothing was trained.
+    epochs = [] if made.state.epoch is None else [("epoch", 0, 0.0)] * 2
     assert rows_of(run, UNMEASURED_EVALUATIONS) == [
-        ("epoch", 0, 0.0),
-        ("epoch", 0, 0.0),
+        *epochs,
         ("eval/a_loss", 0, found["eval_a_loss"]),
         ("eval/b_loss", 0, found["eval_b_loss"]),
         ("test/loss", 0, predicted.metrics["test_loss"]),
@@ -345,7 +351,8 @@ def test_checkpoints(tmp_path: Path, stored: Callable[..., StoredRun]) -> None:
     told = [event.fields for event in run.events("checkpoint")]
     saved = [each for each in told if not each["removed"]]
     losses = {row["step"]: row["eval_loss"] for row in made.state.log_history if "eval_loss" in row}
-    assert [(each["step"], each["score"]) for each in saved] == sorted(losses.items())
+    # Older versions save the last step twice, at its end and at that of the epoch.
+    assert {each["step"]: each["score"] for each in saved} == losses
     assert {each["metric"] for each in saved} == {"eval/loss"}
     assert all("latest" in each["aliases"] for each in saved)
     best = [each["path"] for each in saved if "best" in each["aliases"]][-1]
@@ -482,7 +489,7 @@ def test_two_processes(root: Path, tmp_path: Path) -> None:
     (run,) = tw.Api(f"{root}0").runs("p")
     assert run.state == "finished"
     assert rows_of(run, UNMEASURED) == logged(history, UNMEASURED)
-    assert len(run.events("checkpoint")) == 1
+    assert {event.fields["step"] for event in run.events("checkpoint")} == {3}
     assert not Path(f"{root}1").exists()
     assert not root.exists()
 

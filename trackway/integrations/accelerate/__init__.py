@@ -9,8 +9,8 @@
         accelerator.log({"loss": train()}, step=step)
     accelerator.end_training()
 
-Once this module is imported, before or after accelerate, the name is known, from accelerate 1.15
-on. With older versions, or to give arguments: ``Accelerator(log_with=TrackwayTracker())``.
+Once this module is imported, before or after accelerate, the name is known. To give arguments:
+``Accelerator(log_with=TrackwayTracker(run=run))``.
 """
 
 from __future__ import annotations

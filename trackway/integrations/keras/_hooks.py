@@ -1,4 +1,4 @@
-"""Hooks of ``keras.callbacks.Callback``, for Keras 3.4 to 3.15 on each of its backends.
+"""Hooks of ``keras.callbacks.Callback``, for Keras 3.9 to 3.15 on each of its backends.
 
 Keras calls its callbacks from another thread than the training's, unless one of them has a method
 for batches; so ``TrackwayCallback`` has none, and ``TrackwayBatchCallback`` says that it may be
