@@ -106,7 +106,6 @@ class RunHandle:
         ends: bool = True,
         keep: bool = False,
         fresh: bool = False,
-        beside: bool = False,
         **fields: Any,
     ) -> bool:
         """A training begins.
@@ -117,7 +116,6 @@ class RunHandle:
             keep: A run that ``ensure`` has opened is that of this training; otherwise it is taken
                 for what an earlier one has left.
             fresh: A run of its own also where another one is open, unless one was passed in.
-            beside: Another object of ours has begun this very training already, and stays with it.
             **fields: Arguments of ``trackway.init`` that the framework knows, for a run of its own.
 
         Returns:
@@ -127,8 +125,7 @@ class RunHandle:
             self._said = set()
             if self._run is not None and not keep:
                 self._left()
-            if not beside:
-                _sweep()
+            _sweep()
             if self._run is None:
                 self._open(fields, fresh, shared=not ends)
             if ends:

@@ -17,14 +17,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from trackway.integrations.accelerate._name import offer_name
+from trackway.integrations.accelerate._name import naming
 
 if TYPE_CHECKING:
     from trackway.integrations.accelerate._hooks import TrackwayTracker
 
 __all__ = ["TrackwayTracker"]
 
-offer_name()
+naming.offer()
 
 
 def __getattr__(name: str) -> object:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from types import ModuleType
 
 from trackway.integrations._patch import Patches
-from trackway.integrations.accelerate._name import NAME, register
+from trackway.integrations.accelerate._name import NAME, naming
 
 __all__ = ["OPTIONS", "patch"]
 
@@ -18,5 +18,5 @@ OPTIONS: frozenset[str] = frozenset()
 
 def patch(patches: Patches, module: ModuleType) -> None:
     """Register the tracker, for good: it is a name that nobody uses who does not mean us."""
-    register(module)
+    naming.register(module)
     patches.registered(f"log_with={NAME!r}", lambda: None)

@@ -135,4 +135,4 @@ def _facts() -> dict[str, Any]:
     }
 
 
-_name.enter(TrackwayTracker)
+_name.naming.enter(TrackwayTracker)

@@ -19,14 +19,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from trackway.integrations.huggingface._name import offer_name
+from trackway.integrations.huggingface._name import naming
 
 if TYPE_CHECKING:
     from trackway.integrations.huggingface._hooks import TrackwayCallback
 
 __all__ = ["TrackwayCallback"]
 
-offer_name()
+naming.offer()
 
 
 def __getattr__(name: str) -> object:

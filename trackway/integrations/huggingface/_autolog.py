@@ -5,7 +5,7 @@ from __future__ import annotations
 from types import ModuleType
 
 from trackway.integrations._patch import Call, Patches
-from trackway.integrations.huggingface._name import NAME, register
+from trackway.integrations.huggingface._name import NAME, naming
 
 __all__ = ["OPTIONS", "patch"]
 
@@ -16,7 +16,7 @@ def patch(patches: Patches, module: ModuleType) -> None:
     """Add the callback where none of ours is, and offer the name for ``report_to``."""
     if hasattr(module, "INTEGRATION_TO_CALLBACK"):
         # For good: nobody uses the name who does not mean us.
-        register(module)
+        naming.register(module)
         patches.registered(f"report_to={NAME!r}", lambda: None)
         return
     patches.wrap(module.CallbackHandler, "__init__", before=lambda call: _insert(patches, call))

@@ -269,4 +269,4 @@ class StandbyCallback(TrackwayCallback):
         super().on_train_end(args, state, control, **told)
 
 
-_name.enter(StandbyCallback)
+_name.naming.enter(StandbyCallback)

@@ -65,10 +65,8 @@ class Recorder(keras.callbacks.Callback):
             if self.outermost_only and inside_another():
                 return
             self._around = Around.here()
-            ours = [found for found in self._around.callbacks if isinstance(found, Recorder)]
             _fitted.pop(self.model, None)
-            beside = bool(ours) and ours[0] is not self
-            if self._handle.begin(beside=beside, **stored_run(self._around.callbacks)):
+            if self._handle.begin(**stored_run(self._around.callbacks)):
                 if self._handle.owns:
                     store_run(self._around.callbacks, self._run)
                 self._begun()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import os
 import weakref
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from types import TracebackType
 from typing import Any, Final
 
@@ -349,15 +349,7 @@ class Watch:
 
     def _state(self, name: str, value: dict[str, Any]) -> None:
         """Record one entry under ``pytorch``, and leave the others."""
-        if self._handle.run is None:
-            return
-        tree: Any = self._handle.run.config
-        path = [*(part for part in self._handle.prefix.split("/") if part), "pytorch", name]
-        while len(path) > 1 and isinstance(tree.get(path[0]), Mapping):
-            tree = tree[path.pop(0)]
-        for part in reversed(path[1:]):
-            value = {part: value}
-        tree[path[0]] = copy.deepcopy(value)
+        self._handle.configure_at(("pytorch", name), copy.deepcopy(value))
 
     # -- with, copies ----------------------------------------------------------------------
 
